@@ -1,1 +1,77 @@
-//! placeholder
+//! **Tidepost**: inter-process communication with both classical models behind one vocabulary.
+//!
+//! The *post* is messages: a [`Publisher`] writes them into memory that it alone may write, and every
+//! [`Subscriber`] reads them there. Nothing is copied on the way, no system call is made while both are busy, and
+//! a process that dies leaves nothing behind and holds nobody up.
+//!
+//! # Glossary
+//!
+//! - A **node** is one process's membership in a domain: the first line of every program, [`Node::open`].
+//! - A **domain** is the set of nodes that can find each other: a private directory.
+//! - A **topic** carries messages of one type from publishers to subscribers: [`Node::topic`].
+//! - A **segment** is memory that exactly one process may write.
+//! - A **loan** is room for a message, written in place: [`Publisher::loan`].
+//! - A **sample** is a received message, in place: [`Subscriber::recv`].
+//! - **Overflow** says what a full topic does: [`Overflow`]. It is always chosen, never assumed.
+//!
+//! # Hello
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = std::env::temp_dir().join(format!("tidepost-doc-hello-{}", std::process::id()));
+//! use tidepost::{Node, Overflow};
+//!
+//! # let receiving = Node::builder().name("receiver").directory(&directory).open()?;
+//! # let sending = Node::builder().name("sender").directory(&directory).open()?;
+//! // In one process, with its own node:
+//! let mut subscriber = receiving.topic::<[f64; 3]>("position").subscriber()?;
+//! // In another:
+//! let mut publisher = sending.topic::<[f64; 3]>("position").publisher(Overflow::Block)?;
+//! publisher.send(&[1.0, 2.0, 3.0])?;
+//!
+//! assert_eq!(*subscriber.recv()?, [1.0, 2.0, 3.0]);
+//! # drop((subscriber, publisher, sending, receiving));
+//! # std::fs::remove_dir_all(directory)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! How it works is told in `ARCHITECTURE.md`, byte by byte in `docs/layout.md` and `docs/protocol.md`; what a
+//! peer can and cannot do, in `SECURITY.md`.
+
+#![deny(unsafe_code)]
+
+#[cfg(not(loom))]
+mod error;
+mod layout;
+#[cfg(not(loom))]
+mod message;
+#[cfg(not(loom))]
+mod node;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod os;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod segment;
+#[allow(unsafe_code)]
+mod sync;
+
+#[cfg(not(loom))]
+pub use crate::{
+    error::Error,
+    message::{
+        Batch, Held, HoldError, Loan, Message, Overflow, Payload, Publisher, ReceiveError, Refused, Sample,
+        SendError, Subscriber, Topic, TopicError, WaitError,
+    },
+    node::{
+        Difference, EndpointError, Field, NameError, Node, NodeBuilder, NodeId, OpenError, PeerInfo, Shape,
+        TypeDescriptor,
+    },
+    segment::SegmentError,
+};
+#[cfg(not(loom))]
+pub use tidepost_derive::Message;
+/// The crate whose derives a message type needs next to [`Message`].
+#[cfg(not(loom))]
+pub use zerocopy;

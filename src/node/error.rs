@@ -1,0 +1,100 @@
+//! Why a node could not be opened, or one of its endpoints could not be introduced.
+
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+use super::domain::NameError;
+use crate::segment::SegmentError;
+
+/// Why a node could not be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The node's or the domain's name cannot be used.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The domain's directory cannot be trusted or used.
+    #[error("the domain directory {} cannot be used: {problem}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: DirectoryProblem,
+    },
+    /// The operating system refused something that a node needs.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was attempted, and with what.
+        action: String,
+        /// What the operating system said.
+        source: Errno,
+    },
+    /// There is no memory for the node's wake-up hints.
+    #[error(transparent)]
+    Bell(#[from] SegmentError),
+    /// The control thread could not be started.
+    #[error("cannot start the control thread: {reason}; raise the limit on threads, or open the node without one")]
+    Thread {
+        /// What the operating system said.
+        reason: String,
+    },
+}
+
+/// What is wrong with a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirectoryProblem {
+    /// It could not be created or opened.
+    #[error("{0}; make it accessible, or set TIDEPOST_DIR to another")]
+    Inaccessible(Errno),
+    /// It is a symbolic link or a file.
+    #[error("it is no directory but a link or a file; remove it, or set TIDEPOST_DIR to the directory itself")]
+    NotADirectory,
+    /// It belongs to somebody else.
+    #[error("it belongs to user {owner}, and we are user {ours}; set TIDEPOST_DIR to a directory of our own")]
+    Owner {
+        /// The user it belongs to.
+        owner: u32,
+        /// The user we are.
+        ours: u32,
+    },
+    /// Others may write to it.
+    #[error("its mode {mode:04o} lets others write; run chmod go-w on it")]
+    Writable {
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+/// Why an endpoint could not be introduced to the domain.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// Its entry in the domain's directory could not be written, or those of others not be read.
+    #[error("cannot {action}: {source}; check that the domain's directory still exists and has room")]
+    Directory {
+        /// What was attempted, and with what.
+        action: String,
+        /// What the operating system said.
+        source: Errno,
+    },
+    /// Its type descriptor does not fit into a frame.
+    #[error(
+        "the description of the type of `{name}` takes more than {limit} B; use fewer fields or shorter field names"
+    )]
+    DescriptorTooLong {
+        /// The endpoint's name.
+        name: String,
+        /// The longest frame, in bytes.
+        limit: usize,
+    },
+    /// The operating system refused a resource that a connection needs.
+    #[error("cannot {action}: {source}; raise the limit on open files or free memory")]
+    System {
+        /// What was attempted, and with what.
+        action: String,
+        /// What the operating system said.
+        source: Errno,
+    },
+}

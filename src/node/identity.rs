@@ -1,0 +1,124 @@
+//! Who a node and an endpoint are: random and counted, never derived from a PID or a name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rustix::io;
+use rustix::rand::{GetRandomFlags, getrandom};
+
+/// A node's identity: 128 random bits, new each time a node is opened, so that a restart is another node.
+///
+/// Shown as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(u128);
+
+/// An endpoint's identity: its node, and a number from 1 that the node never uses again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct EndpointId {
+    pub(crate) node: NodeId,
+    pub(crate) number: u64,
+}
+
+impl NodeId {
+    /// Digits of the shown form.
+    pub(crate) const DIGITS: usize = 32;
+
+    /// An identity that nobody has.
+    pub(crate) fn random() -> io::Result<Self> {
+        let mut bytes = [0; 16];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match getrandom(&mut bytes[filled..], GetRandomFlags::empty()) {
+                Ok(count) => filled += count,
+                Err(io::Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self(u128::from_le_bytes(bytes)))
+    }
+
+    pub(crate) const fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) const fn bits(self) -> u128 {
+        self.0
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// The text is not 32 lower-case hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a node id is 32 lower-case hexadecimal digits")]
+#[non_exhaustive]
+pub struct ParseNodeIdError;
+
+impl FromStr for NodeId {
+    type Err = ParseNodeIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNodeIdError> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if text.len() != Self::DIGITS || !text.bytes().all(is_digit) {
+            return Err(ParseNodeIdError);
+        }
+        u128::from_str_radix(text, 16).map(Self).map_err(|_| ParseNodeIdError)
+    }
+}
+
+impl fmt::Display for EndpointId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", self.node, self.number)
+    }
+}
+
+impl FromStr for EndpointId {
+    type Err = ParseNodeIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNodeIdError> {
+        let (node, number) = text.split_once('.').ok_or(ParseNodeIdError)?;
+        let parsed: u64 = number.parse().map_err(|_| ParseNodeIdError)?;
+        let is_canonical = parsed > 0 && parsed.to_string() == number;
+        let node = node.parse()?;
+        is_canonical.then_some(Self { node, number: parsed }).ok_or(ParseNodeIdError)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_survive_their_text() {
+        let node = NodeId::random().expect("random bits are available");
+        assert_eq!(node.to_string().parse(), Ok(node));
+        let endpoint = EndpointId { node, number: 17 };
+        assert_eq!(endpoint.to_string().parse(), Ok(endpoint));
+    }
+
+    #[test]
+    fn other_texts_are_no_ids() {
+        let digits = "0".repeat(32);
+        for text in ["", "12", &"G".repeat(32), &"A".repeat(32), &format!("+{}", "0".repeat(31))] {
+            assert_eq!(text.parse::<NodeId>(), Err(ParseNodeIdError), "{text}");
+        }
+        for number in ["", "0", "01", "+1", "-1", "1.lock"] {
+            assert!(format!("{digits}.{number}").parse::<EndpointId>().is_err(), "{number}");
+        }
+    }
+
+    #[test]
+    fn two_nodes_differ() {
+        assert_ne!(NodeId::random(), NodeId::random());
+    }
+}

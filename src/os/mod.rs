@@ -1,0 +1,14 @@
+//! The port seam: every system call that Tidepost makes, one topic a file, safe to call from everywhere else.
+//!
+//! Nothing above this module names a system call or a platform. It knows nothing of segments or nodes.
+
+pub(crate) mod clock;
+pub(crate) mod epoll;
+pub(crate) mod eventfd;
+pub(crate) mod feature;
+pub(crate) mod futex;
+pub(crate) mod memfd;
+pub(crate) mod memory;
+pub(crate) mod mmap;
+pub(crate) mod process;
+pub(crate) mod socket;

@@ -1,0 +1,64 @@
+//! What the kernel says of this process, and locks that it holds until the end of its life.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{self, FlockOperation};
+use rustix::io::{self, Errno};
+use rustix::process::{self, PidfdFlags};
+
+/// The user whose rights this process has.
+pub(crate) fn euid() -> u32 {
+    process::geteuid().as_raw()
+}
+
+/// This process in its own PID namespace: for people to read, and to notice a fork. Nothing else rests on it.
+pub(crate) fn pid() -> u32 {
+    process::getpid().as_raw_nonzero().get().unsigned_abs()
+}
+
+/// A descriptor that becomes readable, wherever it is held, when this process has ended.
+pub(crate) fn own_pidfd() -> io::Result<OwnedFd> {
+    process::pidfd_open(process::getpid(), PidfdFlags::empty())
+}
+
+/// The text by which the kernel tells this boot from every other one.
+pub(crate) fn boot_id() -> std::io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// Locks `file` for this process alone; false if another holder has it. The lock ends with the last descriptor
+/// of this open file.
+pub(crate) fn try_lock(file: impl AsFd) -> io::Result<bool> {
+    loop {
+        match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_has_one_id() {
+        let first = boot_id().expect("/proc is mounted");
+        assert_eq!(first.len(), 36, "{first}");
+        assert_eq!(boot_id().expect("/proc is mounted"), first);
+    }
+
+    #[test]
+    fn a_lock_has_one_holder_until_it_is_closed() {
+        let path = std::env::temp_dir().join(format!("tidepost-lock-test-{}", pid()));
+        let first = std::fs::File::create(&path).expect("the temporary directory is writable");
+        let second = std::fs::File::open(&path).expect("the file exists");
+        assert_eq!(try_lock(&first), Ok(true));
+        assert_eq!(try_lock(&second), Ok(false));
+        drop(first);
+        assert_eq!(try_lock(&second), Ok(true));
+        std::fs::remove_file(&path).expect("the file exists");
+    }
+}

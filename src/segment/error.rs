@@ -1,0 +1,37 @@
+//! What can be wrong with a segment.
+
+use rustix::io::Errno;
+
+/// Why a segment could not be created, or one that a peer sent could not be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SegmentError {
+    /// The kernel did not give us the memory.
+    #[error("cannot create a {kind} segment of {bytes} B: {source}; free memory, raise the limit, or ask for less")]
+    Create {
+        /// The kind of segment.
+        kind: &'static str,
+        /// The size asked for, in bytes.
+        bytes: u64,
+        /// What the kernel said.
+        source: Errno,
+    },
+    /// The kernel did not map the memory.
+    #[error("cannot map a {kind} segment of {bytes} B: {source}; raise the address space or mapping limit")]
+    Map {
+        /// The kind of segment.
+        kind: &'static str,
+        /// The size to map, in bytes.
+        bytes: u64,
+        /// What the kernel said.
+        source: Errno,
+    },
+    /// The peer sent something that is no sealed memory file.
+    #[error("the peer's {kind} segment is refused: {reason}; check that both sides run the same version")]
+    Unusable {
+        /// The kind of segment that was due.
+        kind: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}

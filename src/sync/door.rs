@@ -1,0 +1,18 @@
+//! The door to atomics: the real ones, or loom's when the algorithms are model-checked.
+//!
+//! Everything in `sync` that orders memory takes its words through here, so that the files that ship are the
+//! files that were checked.
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// Tells the processor that this is a spin loop; under loom, that another thread has to run.
+#[inline]
+pub(crate) fn relax() {
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(not(loom))]
+    std::hint::spin_loop();
+}

@@ -1,0 +1,15 @@
+//! The algorithms over borrowed words: ring, cursor, pins, pool, bell.
+//!
+//! Nothing here knows of processes, files or sockets. What orders memory takes its atomics through [`door`], so
+//! that loom checks the very files that ship; what knows of mapped memory is left out of those checks.
+
+pub(crate) mod bell;
+pub(crate) mod cursor;
+pub(crate) mod door;
+pub(crate) mod geometry;
+pub(crate) mod pool;
+pub(crate) mod readers;
+pub(crate) mod ring;
+pub(crate) mod slot;
+#[cfg(not(loom))]
+pub(crate) mod stream;

@@ -1,0 +1,227 @@
+//! The sending end of a stream: finds room for a message, lends it, publishes it.
+
+use std::sync::Arc;
+
+use crate::layout::ring::INLINE_BYTES_MAX;
+use crate::segment::{Created, SegmentError};
+use crate::sync::cursor::CursorWords;
+use crate::sync::door::AtomicU64;
+use crate::sync::geometry::Geometry;
+use crate::sync::pool::{self, ChunkAddress, OwnChunks, Pool, PoolMemory};
+use crate::sync::readers::Readers;
+use crate::sync::ring::{RingMemory, Writer};
+use crate::sync::slot::Carriage;
+
+/// In-flight bytes of the pool beyond which it pays to wait for a warm chunk before taking a cold one.
+const WARM_BYTES: usize = 1 << 20;
+
+/// What a message lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// A slot of the ring.
+    Slot,
+    /// A chunk of this many bytes.
+    Chunk(usize),
+}
+
+/// Whether a chunk out of the cache will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Warmth {
+    /// Only a chunk that was used just now, or one within the warm bytes.
+    Warm,
+    /// Any chunk.
+    Any,
+}
+
+/// Room for one message that has not been published yet.
+#[derive(Clone, Copy, Debug)]
+enum Room {
+    Slot(Carriage),
+    Chunk(ChunkAddress),
+}
+
+/// The sending end.
+#[derive(Debug)]
+pub(crate) struct SendingEnd {
+    writer: Writer<RingMemory>,
+    geometry: Geometry,
+    pool: Pool,
+    chunks: OwnChunks,
+    held: Vec<u64>,
+    loan: Option<(Room, usize)>,
+    /// Created and announced, but not yet with every reader.
+    awaited: Option<PoolMemory>,
+}
+
+impl SendingEnd {
+    /// A fresh stream of this shape, and its ring segment to offer.
+    pub(crate) fn create(geometry: Geometry, held_max: usize) -> Result<(Self, Created), SegmentError> {
+        let (memory, created) = RingMemory::create(geometry)?;
+        let end = Self {
+            writer: Writer::new(memory, geometry),
+            geometry,
+            pool: Pool::for_ring(geometry.slots()),
+            chunks: OwnChunks::default(),
+            held: Vec::with_capacity(held_max),
+            loan: None,
+            awaited: None,
+        };
+        Ok((end, created))
+    }
+
+    /// The tail for the control thread.
+    pub(crate) fn mirror(&self) -> Arc<AtomicU64> {
+        self.writer.mirror()
+    }
+
+    /// The sequence number of the next message.
+    #[inline]
+    pub(crate) fn tail(&self) -> u64 {
+        self.writer.tail()
+    }
+
+    /// Writes and publishes a message that fits into a slot inline, if there is a slot. `length` is a constant
+    /// wherever the type is, and the copy is then a few moves.
+    #[inline]
+    pub(crate) fn try_send_inline(&mut self, payload: &[u8]) -> bool {
+        if !self.writer.has_space() {
+            return false;
+        }
+        self.writer.payload_mut(payload.len()).copy_from_slice(payload);
+        self.writer.publish(Carriage::Inline(payload.len()));
+        true
+    }
+
+    /// Whether a message of this length always goes into its slot, whoever holds what.
+    #[inline]
+    pub(crate) fn is_always_inline(&self, length: usize) -> bool {
+        length <= self.geometry.capacity() && self.geometry.capacity() <= INLINE_BYTES_MAX
+    }
+
+    /// Finds room for a message of `length` bytes. A room that was not published is given up.
+    #[inline]
+    pub(crate) fn prepare(&mut self, length: usize, warmth: Warmth) -> Result<(), Need> {
+        self.give_up();
+        if !self.writer.has_space() {
+            return Err(Need::Slot);
+        }
+        let room = if length <= self.geometry.capacity() && !self.is_slot_pinned() {
+            Room::Slot(if length <= INLINE_BYTES_MAX { Carriage::Inline(length) } else { Carriage::Body })
+        } else {
+            Room::Chunk(self.take_chunk(length, warmth)?)
+        };
+        self.loan = Some((room, length));
+        Ok(())
+    }
+
+    /// Whether somebody holds the body that the next slot carried a lap ago.
+    fn is_slot_pinned(&self) -> bool {
+        let previous = self.writer.previous_of_slot();
+        !self.held.is_empty() && previous.is_some_and(|sequence| self.held.binary_search(&sequence).is_ok())
+    }
+
+    fn take_chunk(&mut self, length: usize, warmth: Warmth) -> Result<ChunkAddress, Need> {
+        let need = Need::Chunk(length);
+        let class = pool::class_of(length).ok_or(need)?;
+        if warmth == Warmth::Warm && self.pool.in_flight_bytes() >= WARM_BYTES.max(2 * class) {
+            return Err(need);
+        }
+        self.pool.take(class).ok_or(need)
+    }
+
+    /// The bytes of the room that was prepared last.
+    ///
+    /// # Panics
+    /// If there is none: an error in this library.
+    #[inline]
+    pub(crate) fn loan_mut(&mut self) -> &mut [u8] {
+        let (room, length) = self.loan.expect("a loan is looked at after it was prepared");
+        match room {
+            Room::Slot(_) => self.writer.payload_mut(length),
+            // SAFETY: `prepare` took this chunk from the pool, and it goes back or out only with the loan.
+            Room::Chunk(address) => unsafe { self.chunks.payload_mut(address, length) },
+        }
+    }
+
+    /// Publishes the room that was prepared last.
+    #[inline]
+    pub(crate) fn commit(&mut self) {
+        let (room, length) = self.loan.take().expect("a loan is published after it was prepared");
+        match room {
+            Room::Slot(carriage) => {
+                if carriage == Carriage::Body {
+                    self.writer.put_body_header(length);
+                }
+                self.writer.publish(carriage);
+            }
+            Room::Chunk(address) => {
+                self.writer.put_pooled_header(address, length);
+                self.pool.send(address, self.writer.tail());
+                self.writer.publish(Carriage::Pooled);
+            }
+        }
+    }
+
+    #[inline]
+    fn give_up(&mut self) {
+        if let Some((Room::Chunk(address), _)) = self.loan.take() {
+            self.pool.put_back(address);
+        }
+    }
+
+    /// Looks at what the readers have released. Whether anything has come free since the last look.
+    pub(crate) fn look<R: CursorWords>(&mut self, readers: &mut Readers<R>) -> bool {
+        let before = (self.writer.limit(), self.held.len());
+        let released = readers.look(self.writer.tail(), &mut self.held);
+        self.writer.raise_limit(released);
+        self.pool.reclaim(released, &self.held);
+        before != (self.writer.limit(), self.held.len())
+    }
+
+    /// See [`Writer::mark_blocked`].
+    pub(crate) fn mark_blocked(&self, epoch: u64) {
+        self.writer.mark_blocked(epoch);
+    }
+
+    /// Bytes that a further segment for messages of `length` would take, and those that there are.
+    pub(crate) fn growth(&self, length: usize) -> Option<(usize, usize)> {
+        let class = pool::class_of(length)?;
+        Some((class.checked_mul(pool::chunks_per_segment(class) as usize)?, self.pool.allocated_bytes()))
+    }
+
+    /// Whether there are chunks for messages of `length`, free or not.
+    pub(crate) fn has_chunks_for(&self, length: usize) -> bool {
+        pool::class_of(length).is_some_and(|class| self.pool.has_class(class))
+    }
+
+    /// Bytes of all chunks.
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        self.pool.allocated_bytes()
+    }
+
+    /// Creates a further pool segment for messages of `length` bytes. It is used once [`SendingEnd::activate`]
+    /// says that every reader knows of it.
+    pub(crate) fn grow(&mut self, length: usize) -> Result<NewSegment, SegmentError> {
+        let class = pool::class_of(length).ok_or_else(|| pool::too_large(length as u64))?;
+        let (memory, created) = PoolMemory::create(class)?;
+        let segment = NewSegment { index: self.pool.next_segment(), chunks: memory.count(), chunk_bytes: class, created };
+        self.awaited = Some(memory);
+        Ok(segment)
+    }
+
+    /// Every reader knows the segment that was created last.
+    pub(crate) fn activate(&mut self) {
+        let memory = self.awaited.take().expect("a segment is activated after it was created");
+        self.pool.add_segment(memory.chunk_bytes(), memory.count());
+        self.chunks.add(memory);
+    }
+}
+
+/// A further pool segment, to be announced to every reader.
+#[derive(Debug)]
+pub(crate) struct NewSegment {
+    pub(crate) index: u32,
+    pub(crate) chunks: u32,
+    pub(crate) chunk_bytes: usize,
+    pub(crate) created: Created,
+}
