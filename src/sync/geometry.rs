@@ -35,6 +35,12 @@ impl Geometry {
         Self { slots, stride, payload_offset }
     }
 
+    /// A ring too small for real use, with few enough states for a model checker.
+    #[cfg(all(loom, test))]
+    pub(crate) fn for_model(slots: usize) -> Self {
+        Self { slots, stride: STRIDE_ALIGN, payload_offset: INLINE_PAYLOAD_OFFSET }
+    }
+
     /// The shape that a peer claims for its ring.
     pub(crate) fn claimed(slots: u32, stride: u32, payload_offset: u32) -> Result<Self, GeometryError> {
         let refused = |reason| Err(GeometryError { slots, stride, payload_offset, reason });

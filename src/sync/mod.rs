@@ -7,6 +7,8 @@ pub(crate) mod bell;
 pub(crate) mod cursor;
 pub(crate) mod door;
 pub(crate) mod geometry;
+#[cfg(all(loom, test))]
+mod model;
 pub(crate) mod pool;
 pub(crate) mod readers;
 pub(crate) mod ring;

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, Dir, FileType, Mode, OFlags};
+use rustix::fs::{self, Dir, Mode, OFlags};
 use rustix::io::{self, Errno};
 
 use super::name::Name;
@@ -129,10 +129,11 @@ pub(crate) fn names_in(directory: impl AsFd) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
-        if entry.file_type() == FileType::Directory && matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            continue;
+        if let Ok(name) = entry.file_name().to_str()
+            && !matches!(name, "." | "..")
+        {
+            names.push(name.to_owned());
         }
-        names.extend(entry.file_name().to_str().ok().map(str::to_owned));
     }
     Ok(names)
 }

@@ -17,8 +17,6 @@
 
 #[cfg(not(loom))]
 mod memory;
-#[cfg(all(loom, test))]
-mod model;
 
 use super::door::{AtomicU32, AtomicU64, Ordering};
 use crate::layout::bell::{ARMED_GENERATION_SHIFT, ARMED_MODE_MASK, MODE_AWAKE, MODE_EVENT, MODE_FUTEX};

@@ -4,8 +4,6 @@
 //! with a sequence number in each slot instead of a shared head, as in Vyukov's bounded queues, so that payload
 //! and publication travel in one cache line; and with cached cursors, as in FastForward and its successors.
 
-#[cfg(all(loom, test))]
-mod model;
 #[cfg(not(loom))]
 mod memory;
 mod reader;
