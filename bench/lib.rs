@@ -1,1 +1,19 @@
-//! placeholder
+//! Workloads, and the harness that runs them between two processes: Tidepost, what the machine can do at best,
+//! and what the kernel offers, in interleaved rounds.
+//!
+//! The measuring program starts itself again as the other process; its main function hands the command
+//! [`CHILD_COMMAND`] to [`child`].
+
+#![deny(unsafe_code)]
+
+pub mod engine;
+#[allow(unsafe_code)]
+pub mod limit;
+mod link;
+mod measure;
+mod process;
+pub mod report;
+pub mod workload;
+
+pub use measure::{Failure, Measurement, child, run};
+pub use process::CHILD_COMMAND;

@@ -9,7 +9,7 @@ use super::outlet::refused;
 use crate::node::{
     Admission, EndpointId, Inlet, Join, Name, NodeShared, Offer, Peer, Refusal, Segment, TypeDescriptor, Violation,
 };
-use crate::sync::bell::{Line, PeerBell, PeerSleepers};
+use crate::sync::bell::{Fencing, Line, PeerBell, PeerSleepers};
 use crate::sync::geometry::Geometry;
 use crate::sync::pool::PoolMemory;
 use crate::sync::ring::{CursorMemory, RingMemory};
@@ -142,6 +142,7 @@ impl SubscriberShared {
             cursor_offset,
             hold_limit: self.hold_limit,
             sleeper_line: self.line.number(),
+            fences_for_all: Fencing::of_this_process() == Fencing::Asymmetric,
             cursor: created.memory,
         };
         Ok((attachment, join))

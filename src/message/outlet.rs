@@ -1,6 +1,6 @@
 //! What a publisher shares with its node's control plane: who reads, where they sleep, who turned it down.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::Refused;
@@ -8,7 +8,7 @@ use crate::layout::bell::SLEEPERS_MAX;
 use crate::node::{
     Admission, EndpointId, Join, Name, NodeId, NodeShared, Offer, Outlet, Peer, Refusal, Segment, Violation,
 };
-use crate::sync::bell::{Line, PeerSleeper, clear_bit};
+use crate::sync::bell::{Fencing, Line, PeerSleeper, clear_bit};
 use crate::sync::cursor::CursorWords;
 use crate::sync::door::AtomicU64;
 use crate::sync::readers::Readers;
@@ -54,6 +54,8 @@ pub(super) struct PublisherShared {
     pub(super) sleepers: Line,
     /// Words of the sleepers line that have a bit assigned.
     sleepers_words: AtomicUsize,
+    /// Whether the publisher has to fence because some subscriber cannot.
+    must_fence: AtomicBool,
     tail: Arc<AtomicU64>,
     state: Mutex<State>,
 }
@@ -100,6 +102,7 @@ impl PublisherShared {
             sleeper,
             sleepers,
             sleepers_words: AtomicUsize::new(0),
+            must_fence: AtomicBool::new(Fencing::of_this_process() == Fencing::Full),
             tail,
             state: Mutex::new(state),
         }
@@ -107,6 +110,19 @@ impl PublisherShared {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the publisher fences between a message and its look at the sleepers.
+    #[inline]
+    pub(super) fn fencing(&self) -> Fencing {
+        if self.must_fence.load(Ordering::Relaxed) { Fencing::Full } else { Fencing::Asymmetric }
+    }
+
+    /// From now on the publisher fences itself; it knows before this returns.
+    fn fence_from_now_on(&self) {
+        if !self.must_fence.swap(true, Ordering::Relaxed) {
+            Fencing::Asymmetric.of_sleeper();
+        }
     }
 
     /// Whether any subscriber's bit is set. After a message and a full fence.
@@ -200,6 +216,9 @@ impl Outlet for PublisherShared {
         // from here on nothing at or above `start` is overwritten before the new cursor has passed it.
         let start = self.tail.load(crate::sync::door::Ordering::Relaxed);
         state.readers.admit(reader, start);
+        if !join.fences_for_all {
+            self.fence_from_now_on();
+        }
         let segments = state.segments.0.clone();
         drop(state);
         self.sleeper_wake();

@@ -8,8 +8,7 @@ use super::error::{ReceiveError, TopicError};
 use super::inlet::{Source, SubscriberShared};
 use crate::node::{EndpointError, Inlet, Name, Node, TypeDescriptor, Violation};
 use crate::os::clock::Deadline;
-use crate::sync::bell::{Mode, Ticket};
-use crate::sync::door::{Ordering, fence};
+use crate::sync::bell::{Fencing, Mode, Ticket};
 use crate::sync::stream::{self, Extent, Lent, Poll, StreamViolation};
 
 /// Polls at full speed before a receiver that blocks slows down.
@@ -148,7 +147,7 @@ impl Receiver {
         let ticket = self.shared.line.sleeper().arm(mode);
         self.sources.iter().for_each(|source| source.sleepers.set());
         // Dekker: our bits, fence, their messages against their messages, fence, our bits.
-        fence(Ordering::SeqCst);
+        Fencing::of_this_process().of_sleeper();
         let until = if self.has_news() { Deadline::after(Duration::ZERO) } else { deadline };
         let slept = self.wait_asleep(ticket, until);
         self.shared.line.sleeper().disarm();

@@ -132,7 +132,7 @@ impl Sender {
     /// Wakes who sleeps. Dekker: our messages, fence, their bits against their bits, fence, our messages.
     #[inline]
     pub(super) fn wake_sleepers(&mut self) {
-        fence(Ordering::SeqCst);
+        self.shared.fencing().of_sender();
         if self.shared.has_sleepers() {
             self.ring();
         }

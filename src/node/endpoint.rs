@@ -52,6 +52,8 @@ pub(crate) struct Join {
     pub(crate) hold_limit: u32,
     /// The line of the inlet's node's bell on which the inlet sleeps.
     pub(crate) sleeper_line: u32,
+    /// Whether the inlet has every processor fence before it sleeps, so that the outlet need not.
+    pub(crate) fences_for_all: bool,
     pub(crate) cursor: Arc<OwnedFd>,
 }
 

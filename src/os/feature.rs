@@ -10,6 +10,8 @@ use std::sync::OnceLock;
 pub(crate) enum Feature {
     /// `MFD_NOEXEC_SEAL`, Linux 6.3.
     NoexecSeal,
+    /// `membarrier(GLOBAL_EXPEDITED)`, Linux 4.16; a sandbox may forbid it.
+    Membarrier,
     /// `MADV_POPULATE_*`, through `MAP_POPULATE`; a sandbox may forbid it.
     Populate,
 }
@@ -18,6 +20,7 @@ impl Feature {
     const fn name(self) -> &'static str {
         match self {
             Self::NoexecSeal => "noexec-seal",
+            Self::Membarrier => "membarrier",
             Self::Populate => "populate",
         }
     }

@@ -11,15 +11,22 @@
 //! - sleeper: load `counter`; store `armed`; set its bits; **full fence**; look for news; wait while `counter` stands;
 //! - sender: store the news; **full fence**; load the bits; for each bit load `armed`; raise `counter`; wake.
 //!
+//! (Where the kernel can, the sleeper's fence is a barrier on every processor, and the sender's only one for the
+//! compiler: `Fencing`.)
+//!
 //! One of the two fences comes first. If the sleeper's does, the sender sees bit and generation and wakes; if the
 //! sender's does, the sleeper sees the news. A sender wakes each generation once: later messages find the same
 //! generation and cost no system call, and a sleeper that goes back to sleep has a new one.
 
 #[cfg(not(loom))]
+mod fencing;
+#[cfg(not(loom))]
 mod memory;
 
 use super::door::{AtomicU32, AtomicU64, Ordering};
 use crate::layout::bell::{ARMED_GENERATION_SHIFT, ARMED_MODE_MASK, MODE_AWAKE, MODE_EVENT, MODE_FUTEX};
+#[cfg(not(loom))]
+pub(crate) use fencing::Fencing;
 #[cfg(not(loom))]
 pub(crate) use memory::{Bell, BellFull, Line, PeerBell, PeerSleeper, PeerSleepers};
 

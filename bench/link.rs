@@ -1,0 +1,113 @@
+//! What every engine can do, and the loops that measure it: the same for all, compiled for each.
+
+use crate::limit::memory::{tick_ns, ticks};
+
+/// An end that sends messages whose 64-bit words are a value and its successors.
+pub trait Outgoing {
+    /// Sends one message; waits while there is no room.
+    fn send(&mut self, value: u64);
+    /// Sends `count` messages with the values from `first` on, at once if the engine can.
+    fn send_many(&mut self, first: u64, count: u64) {
+        (first..first + count).for_each(|value| self.send(value));
+    }
+}
+
+/// An end that receives messages, reading every word.
+pub trait Incoming {
+    /// Receives one message and returns the sum of its words; waits for it.
+    fn receive(&mut self) -> u64;
+    /// Receives up to `most` messages and returns their number and the sum of their words.
+    fn receive_many(&mut self, _most: u64) -> (u64, u64) {
+        (1, self.receive())
+    }
+}
+
+/// The sum of the words of the message `value`.
+pub fn expected_sum(value: u64, words: u64) -> u64 {
+    value.wrapping_mul(words).wrapping_add(words * (words - 1) / 2)
+}
+
+/// One-way times in nanoseconds, half of each round trip, in ascending order.
+pub fn ping(out: &mut impl Outgoing, back: &mut impl Incoming, words: u64, rounds: u64) -> Vec<f64> {
+    let warm_up = rounds / 10 + 10;
+    let mut samples = Vec::with_capacity(rounds as usize);
+    for round in 0..warm_up + rounds {
+        let start = ticks();
+        out.send(round);
+        let sum = back.receive();
+        let elapsed = ticks() - start;
+        assert_eq!(sum, expected_sum(round, words), "the answer to round {round} is damaged");
+        if round >= warm_up {
+            samples.push(elapsed);
+        }
+    }
+    in_order(samples.iter().map(|ticks| *ticks as f64 / 2.0))
+}
+
+/// Answers what [`ping`] sends.
+pub fn pong(incoming: &mut impl Incoming, back: &mut impl Outgoing, words: u64, rounds: u64) {
+    for round in 0..rounds + rounds / 10 + 10 {
+        assert_eq!(incoming.receive(), expected_sum(round, words), "round {round} is damaged");
+        back.send(round);
+    }
+}
+
+/// Sends `count` messages, `batch` at a time.
+pub fn pour(out: &mut impl Outgoing, count: u64, batch: u64) {
+    if batch <= 1 {
+        return (0..count).for_each(|value| out.send(value));
+    }
+    for first in (0..count).step_by(batch as usize) {
+        out.send_many(first, batch.min(count - first));
+    }
+}
+
+/// Receives what [`pour`] sends and returns the nanoseconds from the first message to the last.
+pub fn drain(incoming: &mut impl Incoming, words: u64, count: u64, batch: u64) -> f64 {
+    let mut sum = incoming.receive();
+    let start = std::time::Instant::now();
+    let mut received = 1;
+    while received < count {
+        let (more, sum_of_more) = if batch > 1 { incoming.receive_many(batch) } else { (1, incoming.receive()) };
+        received += more;
+        sum = sum.wrapping_add(sum_of_more);
+    }
+    let elapsed = start.elapsed();
+    let expected = (0..count).fold(0u64, |sum, value| sum.wrapping_add(expected_sum(value, words)));
+    assert_eq!((received, sum), (count, expected), "the stream is damaged");
+    elapsed.as_nanos() as f64
+}
+
+/// Sends time stamps a millisecond apart, so that the receiver is asleep each time.
+pub fn drip(mut send: impl FnMut(u64), count: u64) {
+    for _ in 0..count {
+        let pause = std::time::Instant::now();
+        while pause.elapsed().as_micros() < 1000 {
+            std::hint::spin_loop();
+        }
+        send(ticks());
+    }
+}
+
+/// Receives what [`drip`] sends: one-way nanoseconds in ascending order, and this thread's context switches for
+/// each message.
+pub fn catch(mut receive: impl FnMut() -> u64, count: u64) -> (Vec<f64>, f64) {
+    let before = context_switches();
+    let samples: Vec<u64> = (0..count).map(|_| receive()).map(|stamp| ticks().saturating_sub(stamp)).collect();
+    let switches = (context_switches() - before) as f64 / count as f64;
+    (in_order(samples.iter().map(|ticks| *ticks as f64)), switches)
+}
+
+/// Voluntary context switches of this thread so far.
+pub fn context_switches() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
+fn in_order(ticks: impl Iterator<Item = f64>) -> Vec<f64> {
+    let tick_ns = tick_ns();
+    let mut samples: Vec<f64> = ticks.map(|ticks| ticks * tick_ns).collect();
+    samples.sort_by(f64::total_cmp);
+    samples
+}

@@ -1,0 +1,224 @@
+//! One measurement: the parent's half and the child's, the same code for every engine.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::engine::{Engine, Incoming, KernelLink, Outgoing, tidepost};
+use crate::limit::Ring;
+use crate::limit::futex::Handover;
+use crate::limit::memory::{Pair, Shared, inherited};
+use crate::limit::pool::Pool;
+use crate::link;
+use crate::process::{self, Partner};
+use crate::workload::{Pattern, Workload};
+
+/// An error of a measurement.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What one measurement found. What its pattern does not measure is zero.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Measurement {
+    /// Half of the messages arrived within this time.
+    pub p50_ns: f64,
+    /// 99 of 100 messages arrived within this time.
+    pub p99_ns: f64,
+    /// Messages each second.
+    pub per_second: f64,
+    /// Voluntary context switches of the receiver for each message.
+    pub switches: f64,
+}
+
+impl Measurement {
+    fn of_samples(samples: &[f64]) -> Self {
+        let at = |share: f64| samples[((samples.len() - 1) as f64 * share) as usize];
+        Self { p50_ns: at(0.5), p99_ns: at(0.99), ..Self::default() }
+    }
+
+    fn of_result(result: &Value, count: u64) -> Self {
+        let number = |key: &str| result[key].as_f64().unwrap_or(0.0);
+        let per_second = (count - 1) as f64 * 1e9 / result["elapsed_ns"].as_f64().unwrap_or(f64::INFINITY);
+        Self { p50_ns: number("p50_ns"), p99_ns: number("p99_ns"), per_second, switches: number("switches") }
+    }
+}
+
+/// Runs one measurement: starts the child, does the parent's half, collects the result.
+pub fn run(workload: Workload) -> Result<Measurement, Failure> {
+    process::pinned(|| match workload.bytes {
+        56 => run_for::<7>(workload),
+        4096 => run_for::<512>(workload),
+        65536 => run_for::<8192>(workload),
+        1_048_576 => run_for::<131_072>(workload),
+        bytes => Err(format!("messages of {bytes} B are not measured; the sizes are 56, 4k, 64k, 1m").into()),
+    })
+}
+
+fn run_for<const WORDS: usize>(workload: Workload) -> Result<Measurement, Failure> {
+    match workload.engine {
+        Engine::Ring => run_bare::<WORDS, Ring<WORDS>>(workload),
+        Engine::Pool => run_bare::<WORDS, Pool<WORDS>>(workload),
+        Engine::Futex => run_futex(workload),
+        Engine::Tidepost => run_tidepost::<WORDS>(workload),
+        Engine::Pipe | Engine::Unix => run_kernel::<WORDS>(workload),
+    }
+}
+
+fn run_bare<const WORDS: usize, L: Pair + Outgoing + Incoming>(workload: Workload) -> Result<Measurement, Failure> {
+    let shared = Shared::create(2 * L::BYTES)?;
+    let partner = Partner::start(workload, &shared.number().to_string())?;
+    let (out, back) = L::pair(&shared);
+    parent_half::<WORDS>(workload, partner, out, back)
+}
+
+fn run_futex(workload: Workload) -> Result<Measurement, Failure> {
+    let shared = Shared::create(2 * Handover::BYTES)?;
+    let mut partner = Partner::start(workload, &shared.number().to_string())?;
+    let (out, _) = Handover::pair(&shared);
+    partner.line()?;
+    link::drip(|stamp| out.send(stamp), workload.count);
+    Ok(Measurement::of_result(&partner.result()?, workload.count))
+}
+
+fn run_tidepost<const WORDS: usize>(workload: Workload) -> Result<Measurement, Failure> {
+    let directory = Directory::create()?;
+    let node = tidepost::open(&directory.0, "bench-parent");
+    let back = tidepost::subscriber::<WORDS>(&node, "back");
+    let mut partner = Partner::start(workload, &directory.0.to_string_lossy())?;
+    let mut out = tidepost::publisher::<WORDS>(&node, "forth");
+    if workload.pattern != Pattern::Drip {
+        return parent_half::<WORDS>(workload, partner, out, tidepost::Busy(back));
+    }
+    partner.line()?;
+    link::drip(|stamp| Outgoing::send(&mut out, stamp), workload.count);
+    Ok(Measurement::of_result(&partner.result()?, workload.count))
+}
+
+fn run_kernel<const WORDS: usize>(workload: Workload) -> Result<Measurement, Failure> {
+    let (ours, theirs) = if workload.engine == Engine::Pipe { pipes()? } else { sockets()? };
+    let partner = Partner::start(workload, &format!("{},{}", theirs.0.as_raw_fd(), theirs.1.as_raw_fd()))?;
+    drop(theirs);
+    let (back, out) = (KernelLink::<WORDS>::new(ours.0), KernelLink::<WORDS>::new(ours.1));
+    parent_half::<WORDS>(workload, partner, out, back)
+}
+
+fn parent_half<const WORDS: usize>(
+    workload: Workload,
+    mut partner: Partner,
+    mut out: impl Outgoing,
+    mut back: impl Incoming,
+) -> Result<Measurement, Failure> {
+    partner.line()?;
+    if let Pattern::Stream { batch } = workload.pattern {
+        link::pour(&mut out, workload.count, batch);
+        return Ok(Measurement::of_result(&partner.result()?, workload.count));
+    }
+    let samples = link::ping(&mut out, &mut back, WORDS as u64, workload.count);
+    partner.result()?;
+    Ok(Measurement::of_samples(&samples))
+}
+
+/// The child's side of a measurement: `arguments` are what came after the hidden command.
+pub fn child(arguments: &[String]) -> Result<(), Failure> {
+    process::pin(process::CHILD_CORE);
+    let parts = arguments.split_last().and_then(|(resource, rest)| Some((Workload::from_arguments(rest)?, resource)));
+    let (workload, resource) = parts.ok_or("this command is for measurements only")?;
+    let result = match workload.bytes {
+        56 => child_for::<7>(workload, resource)?,
+        4096 => child_for::<512>(workload, resource)?,
+        65536 => child_for::<8192>(workload, resource)?,
+        _ => child_for::<131_072>(workload, resource)?,
+    };
+    process::tell(result);
+    Ok(())
+}
+
+fn child_for<const WORDS: usize>(workload: Workload, resource: &str) -> Result<Value, Failure> {
+    match workload.engine {
+        Engine::Ring => child_bare::<WORDS, Ring<WORDS>>(workload, resource),
+        Engine::Pool => child_bare::<WORDS, Pool<WORDS>>(workload, resource),
+        Engine::Futex => {
+            let shared = Shared::inherit(resource.parse()?, 2 * Handover::BYTES)?;
+            let (mut incoming, _) = Handover::pair(&shared);
+            Ok(catch(|| incoming.receive(), workload.count))
+        }
+        Engine::Tidepost => child_tidepost::<WORDS>(workload, Path::new(resource)),
+        Engine::Pipe | Engine::Unix => {
+            let (incoming, out) = resource.split_once(',').ok_or("two descriptors are due")?;
+            let incoming = KernelLink::<WORDS>::new(inherited(incoming.parse()?));
+            let out = KernelLink::<WORDS>::new(inherited(out.parse()?));
+            Ok(child_half::<WORDS>(workload, incoming, out))
+        }
+    }
+}
+
+fn child_bare<const WORDS: usize, L: Pair + Outgoing + Incoming>(
+    workload: Workload,
+    resource: &str,
+) -> Result<Value, Failure> {
+    let shared = Shared::inherit(resource.parse()?, 2 * L::BYTES)?;
+    let (incoming, back) = L::pair(&shared);
+    Ok(child_half::<WORDS>(workload, incoming, back))
+}
+
+fn child_tidepost<const WORDS: usize>(workload: Workload, directory: &Path) -> Result<Value, Failure> {
+    let node = tidepost::open(directory, "bench-child");
+    let incoming = tidepost::subscriber::<WORDS>(&node, "forth");
+    if workload.pattern == Pattern::Drip {
+        let mut incoming = tidepost::Blocking(incoming);
+        return Ok(catch(|| incoming.stamp(), workload.count));
+    }
+    let back = tidepost::publisher::<WORDS>(&node, "back");
+    Ok(child_half::<WORDS>(workload, tidepost::Busy(incoming), back))
+}
+
+fn child_half<const WORDS: usize>(workload: Workload, mut incoming: impl Incoming, mut back: impl Outgoing) -> Value {
+    process::tell("ready");
+    if let Pattern::Stream { batch } = workload.pattern {
+        return json!({ "elapsed_ns": link::drain(&mut incoming, WORDS as u64, workload.count, batch) });
+    }
+    link::pong(&mut incoming, &mut back, WORDS as u64, workload.count);
+    json!({})
+}
+
+fn catch(receive: impl FnMut() -> u64, count: u64) -> Value {
+    process::tell("ready");
+    let (samples, switches) = link::catch(receive, count);
+    let found = Measurement::of_samples(&samples);
+    json!({ "p50_ns": found.p50_ns, "p99_ns": found.p99_ns, "switches": switches })
+}
+
+/// Ours and theirs: what each side reads from, and what it writes to.
+type Ends = ((OwnedFd, OwnedFd), (OwnedFd, OwnedFd));
+
+fn pipes() -> Result<Ends, Failure> {
+    let ((their_in, our_out), (our_in, their_out)) = (rustix::pipe::pipe()?, rustix::pipe::pipe()?);
+    Ok(((our_in, our_out), (their_in, their_out)))
+}
+
+fn sockets() -> Result<Ends, Failure> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)?;
+    Ok(((rustix::io::dup(&ours)?, ours), (rustix::io::dup(&theirs)?, theirs)))
+}
+
+/// A private directory for one measurement's domain, removed when dropped.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn create() -> Result<Self, Failure> {
+        use std::os::unix::fs::DirBuilderExt;
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("tidepost-bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,191 @@
+//! Interleaved rounds, and what comes of them: ratios within a round, their median and spread, near and far apart.
+
+use serde_json::{Value, json};
+
+use crate::engine::Engine;
+use crate::measure::{self, Failure, Measurement};
+use crate::workload::{Effort, Pattern, Workload};
+
+/// One-way nanoseconds of the bare ring below which two cores count as near.
+const NEAR_NS: f64 = 150.0;
+
+/// What is to be measured.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The pattern.
+    pub pattern: Pattern,
+    /// The sizes, in bytes.
+    pub sizes: Vec<usize>,
+    /// How many rounds.
+    pub rounds: u32,
+    /// How much in each.
+    pub effort: Effort,
+    /// Whether pipe and Unix socket are measured as well.
+    pub with_kernel: bool,
+}
+
+/// One round of one size: every engine once, one after the other.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// Bytes of a message.
+    pub bytes: usize,
+    /// Whether the cores were near in this round.
+    pub is_near: bool,
+    /// What each engine reached.
+    pub found: Vec<(Engine, Measurement)>,
+}
+
+/// Measures every size in interleaved rounds; `progress` hears of each round.
+pub fn measure(plan: &Plan, mut progress: impl FnMut(u32, usize)) -> Result<Vec<Round>, Failure> {
+    let mut rounds = Vec::new();
+    for round in 0..plan.rounds {
+        for &bytes in &plan.sizes {
+            progress(round, bytes);
+            rounds.push(measure_round(plan, bytes)?);
+        }
+    }
+    Ok(rounds)
+}
+
+fn measure_round(plan: &Plan, bytes: usize) -> Result<Round, Failure> {
+    let count = Workload::count_for(plan.pattern, bytes, plan.effort);
+    let probe = Workload { engine: Engine::Ring, pattern: Pattern::PingPong, bytes: 56, count: 5000 };
+    let is_near = measure::run(probe)?.p50_ns < NEAR_NS;
+    let mut found = Vec::new();
+    for engine in engines(plan, bytes) {
+        let slow = matches!(engine, Engine::Pipe | Engine::Unix) && plan.pattern != Pattern::Drip && bytes < 4096;
+        let count = if slow { count / 20 + 50 } else { count };
+        found.push((engine, measure::run(Workload { engine, pattern: plan.pattern, bytes, count })?));
+    }
+    Ok(Round { bytes, is_near, found })
+}
+
+fn engines(plan: &Plan, bytes: usize) -> Vec<Engine> {
+    let mut engines = match plan.pattern {
+        Pattern::Drip => return vec![Engine::Futex, Engine::Tidepost],
+        _ if bytes >= 65536 => vec![Engine::Ring, Engine::Pool, Engine::Tidepost],
+        _ => vec![Engine::Ring, Engine::Tidepost],
+    };
+    if plan.with_kernel {
+        engines.extend([Engine::Pipe, Engine::Unix]);
+    }
+    engines
+}
+
+impl Round {
+    /// What this engine reached.
+    pub fn of(&self, engine: Engine) -> Option<Measurement> {
+        self.found.iter().find(|(of, _)| *of == engine).map(|(_, found)| *found)
+    }
+
+    /// The better of the limits: by median time, or by rate in a stream.
+    pub fn limit(&self) -> Measurement {
+        let limits = [Engine::Ring, Engine::Pool, Engine::Futex].into_iter().filter_map(|engine| self.of(engine));
+        let better = |a: Measurement, b: Measurement| {
+            if a.per_second > b.per_second || (a.per_second == b.per_second && a.p50_ns < b.p50_ns) { a } else { b }
+        };
+        limits.reduce(better).unwrap_or_default()
+    }
+}
+
+/// Median and spread of one figure over the rounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Spread {
+    /// The median.
+    pub median: f64,
+    /// The least.
+    pub least: f64,
+    /// The largest.
+    pub most: f64,
+}
+
+impl Spread {
+    fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let (least, most) = (*values.first()?, *values.last()?);
+        Some(Self { median: values[values.len() / 2], least, most })
+    }
+
+    fn to_json(self) -> Value {
+        json!({ "median": self.median, "least": self.least, "most": self.most })
+    }
+}
+
+/// One line of a report: an engine, a size, near or far cores.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The engine.
+    pub engine: Engine,
+    /// Bytes of a message.
+    pub bytes: usize,
+    /// Whether the cores were near.
+    pub is_near: bool,
+    /// Rounds that count.
+    pub rounds: usize,
+    /// Median times in nanoseconds.
+    pub p50_ns: Spread,
+    /// Times that 99 of 100 keep, in nanoseconds.
+    pub p99_ns: Spread,
+    /// Messages each second.
+    pub per_second: Spread,
+    /// Context switches of the receiver for each message.
+    pub switches: Spread,
+    /// Against the limit of the same round: times its p50, or a fraction of its rate in a stream.
+    pub ratio: Spread,
+    /// Against the limit's p99 of the same round.
+    pub ratio_p99: Spread,
+}
+
+/// The rows of a report: for each size and distance, each engine.
+pub fn rows(plan: &Plan, rounds: &[Round]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for &bytes in &plan.sizes {
+        for is_near in [true, false] {
+            let of_kind: Vec<&Round> =
+                rounds.iter().filter(|round| round.bytes == bytes && round.is_near == is_near).collect();
+            rows.extend(engines(plan, bytes).into_iter().filter_map(|engine| row(engine, &of_kind)));
+        }
+    }
+    rows
+}
+
+fn row(engine: Engine, rounds: &[&Round]) -> Option<Row> {
+    let first = rounds.first()?;
+    let over = |figure: &dyn Fn(&Measurement, &Measurement) -> f64| {
+        let values = rounds.iter().filter_map(|round| Some(figure(&round.of(engine)?, &round.limit()))).collect();
+        Spread::of(values)
+    };
+    let is_stream = first.limit().per_second > 0.0;
+    Some(Row {
+        engine,
+        bytes: first.bytes,
+        is_near: first.is_near,
+        rounds: rounds.len(),
+        p50_ns: over(&|found, _| found.p50_ns)?,
+        p99_ns: over(&|found, _| found.p99_ns)?,
+        per_second: over(&|found, _| found.per_second)?,
+        switches: over(&|found, _| found.switches)?,
+        ratio: over(&|found, limit| {
+            if is_stream { found.per_second / limit.per_second } else { found.p50_ns / limit.p50_ns }
+        })?,
+        ratio_p99: over(&|found, limit| found.p99_ns / limit.p99_ns)?,
+    })
+}
+
+impl Row {
+    /// The row as JSON: nanoseconds, messages each second, ratios.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "engine": self.engine.name(),
+            "bytes": self.bytes,
+            "cores": if self.is_near { "near" } else { "far" },
+            "rounds": self.rounds,
+            "p50_ns": self.p50_ns.to_json(),
+            "p99_ns": self.p99_ns.to_json(),
+            "per_second": self.per_second.to_json(),
+            "switches_per_message": self.switches.to_json(),
+            "ratio": self.ratio.to_json(),
+            "ratio_p99": self.ratio_p99.to_json(),
+        })
+    }
+}
