@@ -65,7 +65,7 @@ pub use crate::{
         SendError, Subscriber, Topic, TopicError, WaitError,
     },
     node::{
-        Difference, EndpointError, Field, NameError, Node, NodeBuilder, NodeId, OpenError, PeerInfo, Shape,
+        Difference, DirectoryProblem, EndpointError, Field, NameError, Node, NodeBuilder, NodeId, OpenError, PeerInfo, Shape,
         TypeDescriptor,
     },
     segment::SegmentError,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use super::error::Refused;
 use super::outlet::refused;
 use crate::node::{
-    Admission, EndpointId, Inlet, Join, Name, NodeShared, Offer, Peer, Refusal, Segment, TypeDescriptor, Violation,
+    Admission, EndpointId, Inlet, Join, Name, Node, Offer, Peer, Refusal, Segment, TypeDescriptor, Violation,
 };
 use crate::sync::bell::{Fencing, Line, PeerBell, PeerSleepers};
 use crate::sync::geometry::Geometry;
@@ -17,7 +17,7 @@ use crate::sync::stream::{Attachment, ReceivingEnd};
 
 /// The part of a subscriber that its control plane also touches.
 pub(super) struct SubscriberShared {
-    pub(super) node: Arc<NodeShared>,
+    pub(super) node: Node,
     pub(super) name: Name,
     id: EndpointId,
     descriptor: TypeDescriptor,
@@ -58,27 +58,27 @@ pub(super) struct Source {
 
 /// Tells the publisher that this pair is over, when the last held sample has gone.
 struct LeaveOnDrop {
-    node: Arc<NodeShared>,
+    node: Node,
     inlet: EndpointId,
     outlet: EndpointId,
 }
 
 impl Drop for LeaveOnDrop {
     fn drop(&mut self) {
-        self.node.leave_pair(self.inlet, self.outlet);
+        self.node.shared().leave_pair(self.inlet, self.outlet);
     }
 }
 
 impl SubscriberShared {
     pub(super) fn new(
-        node: Arc<NodeShared>,
+        node: Node,
         name: Name,
         descriptor: TypeDescriptor,
         hold_limit: u32,
         line: Line,
     ) -> Self {
         Self {
-            id: node.next_endpoint(),
+            id: node.shared().next_endpoint(),
             node,
             name,
             descriptor,
@@ -134,7 +134,7 @@ impl SubscriberShared {
             CursorMemory::create(self.hold_limit, place).map_err(|error| unusable(error.to_string()))?;
         let publisher = peer.bell.sleeper(offer.sleeper_line);
         let publisher = publisher.ok_or_else(|| unusable(format!("bell line {} does not exist", offer.sleeper_line)))?;
-        let last = LeaveOnDrop { node: Arc::clone(&self.node), inlet: self.id, outlet: offer.outlet };
+        let last = LeaveOnDrop { node: self.node.clone(), inlet: self.id, outlet: offer.outlet };
         let attachment = Attachment::new(ring, cursor, publisher, Box::new(last));
         let join = Join {
             outlet: offer.outlet,
@@ -175,10 +175,6 @@ impl Inlet for SubscriberShared {
         &self.name
     }
 
-    fn descriptor(&self) -> TypeDescriptor {
-        self.descriptor.clone()
-    }
-
     fn join(&self, peer: &Peer, offer: Offer) -> Result<Join, Refusal> {
         let joined = self.check(&offer).and_then(|geometry| Ok((geometry, self.attach(peer, &offer, geometry)?)));
         let mut state = self.state();
@@ -190,7 +186,7 @@ impl Inlet for SubscriberShared {
                 Ok(join)
             }
             Err(refusal) => {
-                state.refused.push(refused(peer.node, Arc::clone(&peer.name), refusal.clone()));
+                state.refused.push(refused(peer.node, &peer.name, refusal.clone()));
                 Err(refusal)
             }
         }
@@ -237,11 +233,10 @@ impl Inlet for SubscriberShared {
         self.wake();
     }
 
-    fn refused(&self, outlet: EndpointId, refusal: Refusal) {
+    fn refused(&self, outlet: EndpointId, node_name: &str, refusal: Refusal) {
         let mut state = self.state();
         let joining = state.joining.remove(&outlet);
-        let name = joining.as_ref().map_or_else(|| Arc::from("?"), |joining| Arc::clone(&joining.peer.name));
-        state.refused.push(refused(outlet.node, name, refusal));
+        state.refused.push(refused(outlet.node, node_name, refusal));
         drop(state);
         drop(joining);
         self.wake();

@@ -148,7 +148,7 @@ impl PublisherShared {
         let violators: Vec<_> = self.state().readers.remove_violators().collect();
         for (reader, violation) in violators {
             self.forget(&reader);
-            self.node.accuse(reader.inlet.node, Violation(violation.to_string()));
+            self.node.accuse(reader.inlet.node, &Violation(violation.to_string()));
         }
     }
 
@@ -183,13 +183,13 @@ impl PublisherShared {
 }
 
 /// A refusal in the words that users see.
-pub(super) fn refused(node: NodeId, node_name: Arc<str>, refusal: Refusal) -> Refused {
+pub(super) fn refused(node: NodeId, node_name: &str, refusal: Refusal) -> Refused {
     let (reason, difference) = match refusal {
         Refusal::Type(difference) => (difference.to_string(), Some(difference)),
         Refusal::Limit { what, limit } => (format!("{what} has reached its limit of {limit}"), None),
         Refusal::Unusable { reason } => (reason, None),
     };
-    Refused { node, node_name, reason, difference }
+    Refused { node, node_name: node_name.into(), reason, difference }
 }
 
 impl Outlet for PublisherShared {
@@ -233,12 +233,12 @@ impl Outlet for PublisherShared {
         self.sleeper_wake();
     }
 
-    fn refused(&self, peer: &Peer, refusal: Refusal) {
+    fn refused(&self, node: NodeId, node_name: &str, refusal: Refusal) {
         let mut state = self.state();
         if state.refusals.len() == REFUSALS_MAX {
             state.refusals.remove(0);
         }
-        state.refusals.push(refused(peer.node, Arc::clone(&peer.name), refusal));
+        state.refusals.push(refused(node, node_name, refusal));
         drop(state);
         self.sleeper_wake();
     }

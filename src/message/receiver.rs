@@ -30,11 +30,11 @@ impl Receiver {
         descriptor: TypeDescriptor,
         hold_limit: u32,
     ) -> Result<Self, TopicError> {
-        let text = topic.text();
+        let text = topic.shared();
         let limit = |error: crate::sync::bell::BellFull| TopicError::Limit { topic: text.clone(), reason: error.to_string() };
         let line = node.shared().bell().line().map_err(limit)?;
         let shared =
-            Arc::new(SubscriberShared::new(Arc::clone(node.shared()), topic, descriptor, hold_limit, line));
+            Arc::new(SubscriberShared::new(node.clone(), topic, descriptor, hold_limit, line));
         let receiver = Self { sources: Vec::new(), current: 0, shared: Arc::clone(&shared) };
         let introduced = node.shared().add_inlet(shared as Arc<dyn Inlet>);
         introduced.map_err(|source| TopicError::Endpoint { topic: text.clone(), source })?;
@@ -115,7 +115,7 @@ impl Receiver {
     fn expel(&mut self, violation: StreamViolation) {
         let peer = self.sources[self.current].outlet.node;
         self.remove(self.current);
-        self.shared.node.accuse(peer, Violation(violation.to_string()));
+        self.shared.node.shared().accuse(peer, &Violation(violation.to_string()));
     }
 
     /// Waits for a message: polling, then asleep. `false` if the deadline came first.
@@ -135,7 +135,7 @@ impl Receiver {
                 return Ok(false);
             }
             let slept = self.sleep(deadline);
-            slept.map_err(|source| ReceiveError::Endpoint { topic: self.shared.name.text(), source })?;
+            slept.map_err(|source| ReceiveError::Endpoint { topic: self.shared.name.shared(), source })?;
         }
     }
 
@@ -143,7 +143,7 @@ impl Receiver {
     fn sleep(&mut self, deadline: Deadline) -> Result<(), EndpointError> {
         // A publisher may be waiting for what we have read.
         self.sources.iter_mut().for_each(|source| source.end.release());
-        let mode = if self.shared.node.has_thread() { Mode::Futex } else { Mode::Event };
+        let mode = if self.shared.node.shared().has_thread() { Mode::Futex } else { Mode::Event };
         let ticket = self.shared.line.sleeper().arm(mode);
         self.sources.iter().for_each(|source| source.sleepers.set());
         // Dekker: our bits, fence, their messages against their messages, fence, our bits.
@@ -160,8 +160,8 @@ impl Receiver {
     }
 
     fn wait_asleep(&self, ticket: Ticket, deadline: Deadline) -> Result<(), EndpointError> {
-        if !self.shared.node.has_thread() {
-            return self.shared.node.wait(deadline.instant());
+        if !self.shared.node.shared().has_thread() {
+            return self.shared.node.shared().wait(deadline.instant());
         }
         if !deadline.has_passed() {
             self.shared.line.wait(ticket, deadline);
@@ -177,7 +177,7 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.shared.node.remove_inlet(self.shared.id());
+        self.shared.node.shared().remove_inlet(self.shared.id());
     }
 }
 

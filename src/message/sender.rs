@@ -33,6 +33,8 @@ pub(super) struct SenderOptions {
 pub(super) struct Sender {
     end: SendingEnd,
     shared: Arc<PublisherShared>,
+    /// Keeps the node open.
+    _node: Node,
     options: SenderOptions,
     epoch: u64,
     /// A pool segment that not every subscriber has been told of yet.
@@ -48,7 +50,7 @@ impl Sender {
         descriptor: TypeDescriptor,
         options: SenderOptions,
     ) -> Result<Self, TopicError> {
-        let text = topic.text();
+        let text = topic.shared();
         let failed = |source| TopicError::Segment { topic: text.clone(), source };
         let limit = |error: crate::sync::bell::BellFull| TopicError::Limit { topic: text.clone(), reason: error.to_string() };
         let (end, created) = SendingEnd::create(options.geometry, HELD_EXPECTED).map_err(failed)?;
@@ -69,7 +71,7 @@ impl Sender {
         };
         let shared = PublisherShared::new(Arc::clone(node.shared()), offer, sleeper, sleepers, end.mirror());
         let sender =
-            Self { end, shared: Arc::new(shared), options, epoch: 0, announced: None, is_stalled: false };
+            Self { end, shared: Arc::new(shared), _node: node.clone(), options, epoch: 0, announced: None, is_stalled: false };
         let introduced = node.shared().add_outlet(Arc::clone(&sender.shared) as Arc<dyn Outlet>);
         introduced.map_err(|source| TopicError::Endpoint { topic: text.clone(), source })?;
         Ok(sender)
@@ -205,14 +207,14 @@ impl Sender {
         }
         let growth = self.end.growth(length);
         let (needed, allocated) =
-            growth.ok_or_else(|| SendError::TooLarge { topic: self.shared.name.text(), needed: length })?;
+            growth.ok_or_else(|| SendError::TooLarge { topic: self.shared.name.shared(), needed: length })?;
         let is_allowed = allocated.saturating_add(needed) <= self.options.pool_limit;
         if !is_allowed && self.end.has_chunks_for(length) {
             return Ok(false);
         }
         let created = self.end.grow(length);
         let created =
-            created.map_err(|source| SendError::Segment { topic: self.shared.name.text(), source, sent: 0 })?;
+            created.map_err(|source| SendError::Segment { topic: self.shared.name.shared(), source, sent: 0 })?;
         let segment = Segment {
             outlet: self.shared.id(),
             index: created.index,
@@ -221,13 +223,13 @@ impl Sender {
             memory: created.created.memory,
         };
         self.shared.add_segment(segment.clone());
-        self.announced = Some(self.shared.node.announce(segment));
+        self.announced = Some(self.shared.node.announce(&segment));
         self.grow(length)
     }
 
     fn full(&self, length: usize) -> SendError {
         SendError::Full {
-            topic: self.shared.name.text(),
+            topic: self.shared.name.shared(),
             needed: length,
             slots: self.options.geometry.slots(),
             allocated: self.end.allocated_bytes(),
@@ -253,10 +255,10 @@ impl Sender {
         let waited = if has_news { Ok(()) } else { self.sleep(ticket, deadline) };
         self.end.mark_blocked(0);
         self.shared.sleeper.sleeper().disarm();
-        waited.map_err(|source| SendError::Endpoint { topic: self.shared.name.text(), source, sent: 0 })?;
+        waited.map_err(|source| SendError::Endpoint { topic: self.shared.name.shared(), source, sent: 0 })?;
         self.shared.expel_violators();
         if !has_news && deadline.has_passed() && !self.look() {
-            return Err(SendError::Timeout { topic: self.shared.name.text(), needed, sent: 0 });
+            return Err(SendError::Timeout { topic: self.shared.name.shared(), needed, sent: 0 });
         }
         Ok(())
     }
@@ -282,7 +284,7 @@ impl Sender {
             let is_over = connected >= wanted || deadline.has_passed();
             let waited = if is_over { Ok(()) } else { self.sleep(ticket, deadline) };
             self.shared.sleeper.sleeper().disarm();
-            let topic = self.shared.name.text();
+            let topic = self.shared.name.shared();
             waited.map_err(|source| WaitError::Endpoint { topic: topic.clone(), source })?;
             if connected >= wanted {
                 return Ok(());

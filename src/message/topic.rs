@@ -138,7 +138,7 @@ impl<T: Payload + ?Sized> Topic<'_, T> {
     fn checked_name(&self) -> Result<Name, TopicError> {
         let name = Name::new(self.name)?;
         if T::ALIGN as u64 > TypeDescriptor::ALIGN_MAX {
-            return Err(TopicError::Alignment { topic: name.text(), align: T::ALIGN });
+            return Err(TopicError::Alignment { topic: name.shared(), align: T::ALIGN });
         }
         Ok(name)
     }
@@ -154,7 +154,7 @@ impl<T: Payload + ?Sized> Topic<'_, T> {
         if (least..=most).contains(&value) {
             return Ok(());
         }
-        let topic: Arc<str> = topic.text();
+        let topic: Arc<str> = topic.shared();
         Err(TopicError::Option { topic, option, value, least, most })
     }
 }

@@ -94,6 +94,18 @@ pub(crate) enum Refusal {
     Unusable { reason: String },
 }
 
+impl Refusal {
+    /// The refusal as the other side sees it.
+    pub(crate) fn turned(self) -> Self {
+        match self {
+            Self::Type(Difference { what, ours, theirs }) => {
+                Self::Type(Difference { what, ours: theirs, theirs: ours })
+            }
+            other => other,
+        }
+    }
+}
+
 /// What a peer did that no correct peer does. The connection is dropped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -108,8 +120,8 @@ pub(crate) trait Outlet: Send + Sync {
     fn admit(&self, peer: &Peer, join: Join) -> Result<Admission, Refusal>;
     /// The inlet left, or its process died.
     fn part(&self, inlet: EndpointId);
-    /// An inlet of `peer` turned our offer down.
-    fn refused(&self, peer: &Peer, refusal: Refusal);
+    /// An inlet of this node turned our offer down.
+    fn refused(&self, node: NodeId, node_name: &str, refusal: Refusal);
     /// The frames of an announced segment have all been written; or anything else that may end a wait happened.
     fn progressed(&self);
 }
@@ -118,8 +130,6 @@ pub(crate) trait Outlet: Send + Sync {
 pub(crate) trait Inlet: Send + Sync {
     fn id(&self) -> EndpointId;
     fn name(&self) -> &Name;
-    /// The type that the inlet reads, so that an outlet's owner can be told about a difference.
-    fn descriptor(&self) -> TypeDescriptor;
     /// Takes an offer up, or turns it down.
     fn join(&self, peer: &Peer, offer: Offer) -> Result<Join, Refusal>;
     /// The outlet let us in.
@@ -128,6 +138,6 @@ pub(crate) trait Inlet: Send + Sync {
     fn segment(&self, segment: Segment) -> Result<(), Violation>;
     /// The outlet left, or its process died: what it had sent is still read.
     fn closed(&self, outlet: EndpointId);
-    /// The outlet turned our join down.
-    fn refused(&self, outlet: EndpointId, refusal: Refusal);
+    /// The outlet, or its node, which has this name, turned us down.
+    fn refused(&self, outlet: EndpointId, node_name: &str, refusal: Refusal);
 }

@@ -8,7 +8,7 @@ use super::domain::NameError;
 use crate::segment::SegmentError;
 
 /// Why a node could not be opened.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The node's or the domain's name cannot be used.
@@ -68,7 +68,7 @@ pub enum DirectoryProblem {
 }
 
 /// Why an endpoint could not be introduced to the domain.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {
     /// Its entry in the domain's directory could not be written, or those of others not be read.

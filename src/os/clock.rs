@@ -15,6 +15,11 @@ impl Deadline {
         Self(Instant::now().checked_add(timeout))
     }
 
+    /// A wait that ends at this instant.
+    pub(crate) const fn at(end: Instant) -> Self {
+        Self(Some(end))
+    }
+
     /// Whether the end has come.
     pub(crate) fn has_passed(self) -> bool {
         self.0.is_some_and(|end| Instant::now() >= end)

@@ -131,9 +131,9 @@ pub(crate) struct PeerBell {
 
 impl PeerBell {
     /// A bell that a trusted peer sent; the eventfd comes with it if the peer has no control thread.
-    pub(crate) fn receive(memory: impl AsFd, eventfd: Option<OwnedFd>) -> Result<Self, SegmentError> {
+    pub(crate) fn receive(memory: impl AsFd, eventfd: Option<Arc<OwnedFd>>) -> Result<Self, SegmentError> {
         let segment = Segment::receive(memory, Kind::Bell, BELL_BYTES)?;
-        Ok(Self { segment, eventfd: eventfd.map(Arc::new) })
+        Ok(Self { segment, eventfd })
     }
 
     /// The line on which an endpoint of the peer sleeps.

@@ -1,0 +1,58 @@
+//! Opening a node with options.
+
+use std::path::PathBuf;
+
+use super::Node;
+use super::domain::{Domain, Location, Name};
+use super::error::OpenError;
+use super::shared::Life;
+
+/// Options of a node; [`Node::builder`] makes it.
+#[derive(Clone, Debug)]
+#[must_use = "a builder opens nothing until `open` is called"]
+pub struct NodeBuilder {
+    name: String,
+    location: Location,
+    has_control_thread: bool,
+}
+
+impl Default for NodeBuilder {
+    fn default() -> Self {
+        Self { name: "node".to_owned(), location: Location::default(), has_control_thread: true }
+    }
+}
+
+impl NodeBuilder {
+    /// The node's name, for people: in errors, and for those who look into the domain. `node` unless chosen.
+    pub fn name(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
+    /// The domain's directory itself, before any environment variable. Created with mode 0700 if it is missing.
+    pub fn directory(mut self, path: impl Into<PathBuf>) -> Self {
+        self.location.directory = Some(path.into());
+        self
+    }
+
+    /// The name of the domain under the user's usual directory, before any environment variable.
+    pub fn domain(mut self, name: impl Into<String>) -> Self {
+        self.location.domain = Some(name.into());
+        self
+    }
+
+    /// Whether a thread of its own serves the node. Without one, the program calls [`Node::dispatch`] whenever the
+    /// node's descriptor is readable; calls that block do it meanwhile.
+    pub fn control_thread(self, has_control_thread: bool) -> Self {
+        Self { has_control_thread, ..self }
+    }
+
+    /// Opens the node.
+    ///
+    /// # Errors
+    /// As [`Node::open`].
+    pub fn open(self) -> Result<Node, OpenError> {
+        let name = Name::new(&self.name)?;
+        let domain = Domain::open(&self.location)?;
+        Ok(Node { life: Life::begin(name, domain, self.has_control_thread)? })
+    }
+}

@@ -1,0 +1,230 @@
+//! The state of the control plane: who is connected, which endpoints there are, which of them are paired.
+//!
+//! Everything here happens under one lock, at once, without blocking: sockets are non-blocking, and what cannot be
+//! sent waits in its connection. Endpoints are told of what concerns them under that lock, and never call back.
+
+mod endpoints;
+mod frames;
+mod peers;
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::io;
+
+use super::connection::{Arrived, Connection};
+use super::domain::{Membership, Name};
+use super::endpoint::{Inlet, Outlet, Peer, Violation};
+use super::identity::{EndpointId, NodeId};
+use super::wire::{FRAME_BYTES_MAX, Frame, Hello, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
+use crate::os::epoll::{Epoll, Interest, Timer, Wake};
+
+/// The token of the socket that accepts connections.
+const LISTENER: u64 = 0;
+/// The token of the eventfd that wakes whoever drives the control plane.
+const WAKE: u64 = 1;
+/// The token of the timer for silent peers.
+const TIMER: u64 = 2;
+/// The first token of a connection, which has two: its socket's, and its pidfd's.
+const CONNECTIONS: u64 = 4;
+/// Frames of one connection that are handled before the others get a turn.
+const FRAMES_AT_ONCE: usize = 256;
+
+/// What a node says of itself to every peer.
+pub(super) struct Introduction {
+    pub(super) name: Name,
+    pub(super) pid: u32,
+    pub(super) pidfd: Arc<OwnedFd>,
+    pub(super) bell: Arc<OwnedFd>,
+    /// For a node without control thread.
+    pub(super) eventfd: Option<Arc<OwnedFd>>,
+}
+
+/// An outlet of ours, and who reads from it.
+struct OutletRecord {
+    outlet: Arc<dyn Outlet>,
+    /// Its owner has dropped it; it stays until its last reader has left, so that its bell lines are not reused.
+    is_closed: bool,
+    readers: HashSet<EndpointId>,
+}
+
+/// How far an inlet of ours has come with an outlet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pairing {
+    Joining,
+    Joined,
+}
+
+/// The state of the control plane.
+pub(super) struct Control {
+    own: Peer,
+    introduction: Introduction,
+    membership: Membership,
+    epoll: Arc<Epoll>,
+    wake: Wake,
+    timer: Timer,
+    connections: HashMap<u64, Connection>,
+    by_node: HashMap<NodeId, u64>,
+    next_connection: u64,
+    outlets: HashMap<u64, OutletRecord>,
+    inlets: HashMap<u64, Arc<dyn Inlet>>,
+    /// By outlet, then inlet; the inlets are ours.
+    pairs: HashMap<(EndpointId, EndpointId), Pairing>,
+    /// Endpoints of ours, by number, that a node has not answered yet.
+    pending: HashSet<(u64, NodeId)>,
+    violations: u64,
+    last_violation: Option<String>,
+    buffer: Box<[u8; FRAME_BYTES_MAX]>,
+}
+
+impl Control {
+    pub(super) fn new(
+        own: Peer,
+        introduction: Introduction,
+        membership: Membership,
+        epoll: Arc<Epoll>,
+        wake: Wake,
+    ) -> io::Result<Self> {
+        let timer = Timer::new()?;
+        epoll.add(membership.listener(), LISTENER, Interest::Read)?;
+        epoll.add(wake.descriptor().as_fd(), WAKE, Interest::Read)?;
+        epoll.add(timer.as_fd(), TIMER, Interest::Read)?;
+        Ok(Self {
+            own,
+            introduction,
+            membership,
+            epoll,
+            wake,
+            timer,
+            connections: HashMap::new(),
+            by_node: HashMap::new(),
+            next_connection: 0,
+            outlets: HashMap::new(),
+            inlets: HashMap::new(),
+            pairs: HashMap::new(),
+            pending: HashSet::new(),
+            violations: 0,
+            last_violation: None,
+            buffer: Box::new([0; FRAME_BYTES_MAX]),
+        })
+    }
+
+    /// Handles what `epoll` found ready.
+    pub(super) fn handle(&mut self, tokens: &[u64]) {
+        for &token in tokens {
+            match token {
+                LISTENER => self.accept_all(),
+                WAKE => self.wake.drain(),
+                TIMER => self.timer.acknowledge(),
+                _ => self.handle_connection((token - CONNECTIONS) / 2, token % 2 == 1),
+            }
+        }
+        self.drop_silent();
+        let next = self.connections.values().filter_map(Connection::deadline).min();
+        // A timer that cannot be set leaves a silent peer connected, which harms nobody else.
+        let _ = self.timer.set(next);
+    }
+
+    fn handle_connection(&mut self, number: u64, has_died: bool) {
+        self.serve(number);
+        if has_died && self.connections.contains_key(&number) {
+            self.lose(number);
+        }
+    }
+
+    /// Handles the frames that have arrived on a connection.
+    fn serve(&mut self, number: u64) {
+        for _ in 0..FRAMES_AT_ONCE {
+            let Some(connection) = self.connections.get_mut(&number) else { return };
+            let handled = match connection.receive(&mut self.buffer) {
+                Ok(Arrived::Frame(frame)) => self.handle_frame(number, *frame),
+                Ok(Arrived::Nothing) => break,
+                Ok(Arrived::HungUp) => return self.lose(number),
+                Err(violation) => Err(violation),
+            };
+            if let Err(violation) = handled {
+                return self.expel(number, &violation);
+            }
+        }
+        self.flush(number);
+    }
+
+    /// Sends a frame, now or when the peer has room.
+    fn send(&mut self, number: u64, frame: &Frame) {
+        self.send_with_receipt(number, frame, None);
+    }
+
+    fn send_with_receipt(&mut self, number: u64, frame: &Frame, receipt: Option<Arc<()>>) {
+        if let Some(connection) = self.connections.get_mut(&number) {
+            let is_sendable = connection.put(frame, receipt);
+            debug_assert!(is_sendable, "only descriptions can be too long, and those are checked before");
+            self.flush(number);
+        }
+    }
+
+    fn flush(&mut self, number: u64) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        match connection.flush(&self.epoll, socket_token(number)) {
+            Err(violation) => self.expel(number, &violation),
+            Ok(sent) if sent.has_receipts => {
+                self.outlets.values().for_each(|record| record.outlet.progressed());
+            }
+            Ok(_) => {}
+        }
+    }
+
+    /// Whether nothing waits to be sent any more.
+    pub(super) fn is_drained(&self) -> bool {
+        self.connections.values().filter(|connection| connection.peer().is_some()).all(Connection::is_drained)
+    }
+
+    /// Forgets everybody: what is left of other objects' shares in us is dropped.
+    pub(super) fn clear(&mut self) {
+        self.connections.clear();
+        self.outlets.clear();
+        self.inlets.clear();
+    }
+
+    /// How often peers broke the rules, and what the last of them did.
+    pub(super) fn violations(&self) -> (u64, Option<String>) {
+        (self.violations, self.last_violation.clone())
+    }
+
+    /// The nodes that are connected.
+    pub(super) fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.connections.values().filter_map(Connection::peer)
+    }
+
+    fn hello(&self) -> Frame {
+        Frame::Hello(Hello {
+            version_min: PROTOCOL_VERSION_MIN,
+            version: PROTOCOL_VERSION,
+            node: self.own.node,
+            name: self.introduction.name.as_str().to_owned(),
+            pid: self.introduction.pid,
+            pidfd: Arc::clone(&self.introduction.pidfd),
+            bell: Arc::clone(&self.introduction.bell),
+            eventfd: self.introduction.eventfd.clone(),
+        })
+    }
+
+    fn drop_silent(&mut self) {
+        let now = Instant::now();
+        let is_late = |connection: &Connection| connection.deadline().is_some_and(|deadline| deadline <= now);
+        let late: Vec<u64> =
+            self.connections.iter().filter(|(_, connection)| is_late(connection)).map(|(number, _)| *number).collect();
+        for number in late {
+            self.expel(number, &Violation("it keeps silent".to_owned()));
+        }
+    }
+}
+
+fn socket_token(connection: u64) -> u64 {
+    CONNECTIONS + 2 * connection
+}
+
+fn pidfd_token(connection: u64) -> u64 {
+    socket_token(connection) + 1
+}

@@ -1,0 +1,174 @@
+//! Peers: connecting, greeting, and losing them.
+
+use std::sync::Arc;
+
+use super::{Control, pidfd_token, socket_token};
+use crate::node::connection::{Connection, Stage};
+use crate::node::domain::is_our_user;
+use crate::node::endpoint::{Peer, Refusal, Violation};
+use crate::node::identity::NodeId;
+use crate::node::wire::{Frame, Hello, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
+use crate::os::epoll::Interest;
+use crate::sync::bell::PeerBell;
+
+/// Connections that may be open without our knowing from whom.
+const STRANGERS_MAX: usize = 64;
+
+impl Control {
+    /// The connection to `node`, made now if there is none; `None` if the node is gone.
+    pub(super) fn reach(&mut self, node: NodeId) -> Option<u64> {
+        if let Some(&number) = self.by_node.get(&node) {
+            return Some(number);
+        }
+        let channel = match self.membership.domain().connect(node) {
+            Ok(channel) => channel,
+            Err(error) => {
+                self.last_violation = Some(format!("node {node}: {error}"));
+                return None;
+            }
+        };
+        let number = self.watch(Connection::new(channel, Stage::Called(node)))?;
+        self.by_node.insert(node, number);
+        let hello = self.hello();
+        self.send(number, &hello);
+        self.connections.contains_key(&number).then_some(number)
+    }
+
+    fn watch(&mut self, connection: Connection) -> Option<u64> {
+        let number = self.next_connection;
+        self.next_connection += 1;
+        self.epoll.add(connection.channel(), socket_token(number), Interest::Read).ok()?;
+        self.connections.insert(number, connection);
+        Some(number)
+    }
+
+    /// Accepts every connection that waits, from our own user.
+    pub(super) fn accept_all(&mut self) {
+        while let Ok(channel) = self.membership.listener().accept() {
+            let is_ours = channel.peer_uid().is_ok_and(is_our_user);
+            let strangers = self.connections.values().filter(|connection| connection.node().is_none()).count();
+            if !is_ours || strangers >= STRANGERS_MAX {
+                let reason = if is_ours { "too many callers that do not say who they are" } else { "another user called" };
+                self.note_violation(reason);
+            } else if let Some(number) = self.watch(Connection::new(channel, Stage::Answered)) {
+                self.serve(number);
+            }
+        }
+    }
+
+    /// A peer said who it is.
+    pub(super) fn greet(&mut self, number: u64, hello: Hello) -> Result<(), Violation> {
+        if !hello.is_understood() {
+            let versions = Frame::Versions { version_min: PROTOCOL_VERSION_MIN, version: PROTOCOL_VERSION };
+            self.send(number, &versions);
+            return self.mismatch(hello.node, &hello.name, hello.version_min, hello.version);
+        }
+        let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
+        let is_answer = match &connection.stage {
+            Stage::Open(_) => return Err(Violation("it greeted twice".to_owned())),
+            Stage::Called(node) if *node == hello.node => true,
+            Stage::Called(_) => return Err(Violation("another node answered".to_owned())),
+            Stage::Answered => false,
+        };
+        if hello.node == self.own.node {
+            return Err(Violation("it claims to be us".to_owned()));
+        }
+        if !is_answer && !self.settle_crossing(number, hello.node) {
+            return Ok(());
+        }
+        let bell = PeerBell::receive(&hello.bell, hello.eventfd).map_err(|error| Violation(error.to_string()))?;
+        let watched = self.epoll.add(&hello.pidfd, pidfd_token(number), Interest::Read);
+        watched.map_err(|error| Violation(format!("its pidfd cannot be watched: {error}")))?;
+        let peer = Peer { node: hello.node, name: hello.name.into(), bell: Arc::new(bell) };
+        self.by_node.insert(peer.node, number);
+        let reply = (!is_answer).then(|| self.hello());
+        if let Some(connection) = self.connections.get_mut(&number) {
+            if let Some(reply) = reply {
+                connection.put(&reply, None);
+            }
+            connection.open(peer, hello.pidfd);
+        }
+        self.flush(number);
+        Ok(())
+    }
+
+    /// Of two connections that crossed, that which the lower node id made survives. Whether this one, which
+    /// `node` made, does.
+    fn settle_crossing(&mut self, number: u64, node: NodeId) -> bool {
+        let Some(&ours) = self.by_node.get(&node) else { return true };
+        let is_established = self.connections.get(&ours).is_some_and(|connection| connection.peer().is_some());
+        if is_established || self.own.node < node {
+            self.remove(number);
+            return false;
+        }
+        if let Some(mut other) = self.remove(ours)
+            && let Some(connection) = self.connections.get_mut(&number)
+        {
+            connection.take_over_from(&mut other);
+        }
+        true
+    }
+
+    /// The peer speaks no version that we understand: everybody who waits for it is told.
+    pub(super) fn mismatch(&mut self, node: NodeId, name: &str, least: u16, most: u16) -> Result<(), Violation> {
+        let reason = format!(
+            "it speaks protocol {least} to {most}, we speak {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}; \
+             build both from one version"
+        );
+        self.refuse_all(node, name, &Refusal::Unusable { reason: reason.clone() });
+        Err(Violation(reason))
+    }
+
+    pub(super) fn remove(&mut self, number: u64) -> Option<Connection> {
+        let connection = self.connections.remove(&number)?;
+        connection.forget(&self.epoll);
+        Some(connection)
+    }
+
+    /// The peer hung up, or its process ended.
+    pub(super) fn lose(&mut self, number: u64) {
+        let Some(mut lost) = self.remove(number) else { return };
+        let Some(node) = lost.node() else { return };
+        if self.by_node.get(&node) != Some(&number) {
+            return;
+        }
+        self.by_node.remove(&node);
+        if lost.peer().is_none() {
+            // It may have hung up on us because it called us first: then that call is waiting to be answered.
+            self.accept_all();
+            if let Some(&survivor) = self.by_node.get(&node)
+                && let Some(connection) = self.connections.get_mut(&survivor)
+            {
+                connection.take_over_from(&mut lost);
+                return self.flush(survivor);
+            }
+        }
+        self.forget_node(node);
+    }
+
+    /// A peer broke the rules: it is dropped, and that is counted.
+    pub(super) fn expel(&mut self, number: u64, violation: &Violation) {
+        let Some(expelled) = self.remove(number) else { return };
+        let name = expelled.peer().map_or_else(|| "a caller".to_owned(), |peer| format!("node `{}`", peer.name));
+        self.note_violation(&format!("{name}: {violation}"));
+        if let Some(node) = expelled.node()
+            && self.by_node.get(&node) == Some(&number)
+        {
+            self.by_node.remove(&node);
+            self.forget_node(node);
+        }
+    }
+
+    /// Drops the connection to a node whose shared memory broke the rules.
+    pub(in crate::node) fn accuse(&mut self, node: NodeId, violation: &Violation) {
+        match self.by_node.get(&node) {
+            Some(&number) => self.expel(number, violation),
+            None => self.note_violation(&violation.0),
+        }
+    }
+
+    pub(super) fn note_violation(&mut self, what: &str) {
+        self.violations += 1;
+        self.last_violation = Some(what.to_owned());
+    }
+}

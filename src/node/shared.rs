@@ -1,0 +1,283 @@
+//! What a node's handles, its endpoints and its control thread share.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::PeerInfo;
+use super::control::{Control, Introduction};
+use super::domain::{Domain, Membership, Name};
+use super::endpoint::{Inlet, Outlet, Peer, Segment, Violation};
+use super::error::{EndpointError, OpenError};
+use super::identity::{EndpointId, NodeId};
+use crate::os::clock::Deadline;
+use crate::os::epoll::{EVENTS_MAX, Epoll, Wake};
+use crate::os::process;
+use crate::sync::bell::{Bell, Fencing};
+
+/// How long a new endpoint waits for those who are there to answer.
+const SETTLE: Duration = Duration::from_millis(500);
+/// How long a node that closes waits for its last frames to go out.
+const LINGER: Duration = Duration::from_millis(200);
+
+/// The shared part of a node.
+pub(crate) struct NodeShared {
+    id: NodeId,
+    name: Name,
+    directory: PathBuf,
+    bell: Arc<Bell>,
+    epoll: Arc<Epoll>,
+    wake: Wake,
+    has_thread: bool,
+    is_stopping: AtomicBool,
+    endpoints: AtomicU64,
+    control: Mutex<Control>,
+    settled: Condvar,
+    /// Pairs that have ended, whoever noticed: inlet, then outlet.
+    ended_pairs: Mutex<Vec<(EndpointId, EndpointId)>>,
+}
+
+/// Stands until an announced segment is on its way to every reader.
+#[derive(Debug)]
+pub(crate) struct Receipt(Arc<()>);
+
+impl Receipt {
+    /// Whether it is on its way to everybody.
+    pub(crate) fn is_written(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+impl NodeShared {
+    pub(crate) fn id(&self) -> NodeId {
+        self.id
+    }
+
+    pub(crate) fn name(&self) -> &Name {
+        &self.name
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
+    pub(super) fn epoll(&self) -> &Epoll {
+        &self.epoll
+    }
+
+    /// Whether a thread serves the node; if not, who waits has to do it with [`NodeShared::wait`].
+    pub(crate) fn has_thread(&self) -> bool {
+        self.has_thread
+    }
+
+    /// The identity of a new endpoint.
+    pub(crate) fn next_endpoint(&self) -> EndpointId {
+        EndpointId { node: self.id, number: self.endpoints.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Introduces an outlet, and waits a little for those who are there to answer.
+    pub(crate) fn add_outlet(&self, outlet: Arc<dyn Outlet>) -> Result<(), EndpointError> {
+        let id = outlet.id();
+        let added = self.control().add_outlet(outlet);
+        added.and_then(|()| self.settle(id)).inspect_err(|_| self.remove_outlet(id))
+    }
+
+    /// Introduces an inlet, and waits a little for those who are there to answer.
+    pub(crate) fn add_inlet(&self, inlet: Arc<dyn Inlet>) -> Result<(), EndpointError> {
+        let id = inlet.id();
+        let added = self.control().add_inlet(inlet);
+        added.and_then(|()| self.settle(id)).inspect_err(|_| self.remove_inlet(id))
+    }
+
+    /// A peer that stays silent is no error: the endpoint is there, and the peer may come round.
+    fn settle(&self, id: EndpointId) -> Result<(), EndpointError> {
+        let deadline = Instant::now() + SETTLE;
+        if !self.has_thread {
+            while !self.control().is_settled(id) && Instant::now() < deadline {
+                self.wait(Some(deadline))?;
+            }
+            return Ok(());
+        }
+        let unsettled = |control: &mut Control| !control.is_settled(id);
+        drop(self.settled.wait_timeout_while(self.control(), SETTLE, unsettled));
+        Ok(())
+    }
+
+    pub(crate) fn remove_outlet(&self, id: EndpointId) {
+        self.control().remove_outlet(id);
+    }
+
+    pub(crate) fn remove_inlet(&self, id: EndpointId) {
+        self.control().remove_inlet(id);
+    }
+
+    /// An inlet is done with an outlet. May be called under any lock: it is noted, and done soon.
+    pub(crate) fn leave_pair(&self, inlet: EndpointId, outlet: EndpointId) {
+        self.ended_pairs.lock().unwrap_or_else(PoisonError::into_inner).push((inlet, outlet));
+        self.wake.signal();
+    }
+
+    /// Sends a further pool segment to every reader of its outlet.
+    pub(crate) fn announce(&self, segment: &Segment) -> Receipt {
+        let receipt = Arc::new(());
+        self.control().announce(segment, &receipt);
+        Receipt(receipt)
+    }
+
+    /// A peer's shared memory broke the rules: its connection is dropped.
+    pub(crate) fn accuse(&self, peer: NodeId, violation: &Violation) {
+        self.control().accuse(peer, violation);
+    }
+
+    pub(super) fn peers(&self) -> Vec<PeerInfo> {
+        self.control().peers().map(|peer| PeerInfo { id: peer.node, name: Arc::clone(&peer.name) }).collect()
+    }
+
+    pub(super) fn violations(&self) -> (u64, Option<String>) {
+        self.control().violations()
+    }
+
+    /// Waits until something is ready or the instant has come, then does it.
+    pub(crate) fn wait(&self, until: Option<Instant>) -> Result<(), EndpointError> {
+        let deadline = until.map_or(Deadline::NEVER, Deadline::at);
+        let failed = |source: Errno| EndpointError::System { action: "wait for the node's sockets".to_owned(), source };
+        let mut tokens = [0; EVENTS_MAX];
+        let ready = self.epoll.wait(&mut tokens, deadline).map_err(failed)?;
+        self.control().handle(ready);
+        self.leave_ended_pairs();
+        self.settled.notify_all();
+        Ok(())
+    }
+
+    fn leave_ended_pairs(&self) {
+        let ended = std::mem::take(&mut *self.ended_pairs.lock().unwrap_or_else(PoisonError::into_inner));
+        if !ended.is_empty() {
+            let mut control = self.control();
+            ended.into_iter().for_each(|(inlet, outlet)| control.leave_pair(inlet, outlet));
+        }
+    }
+
+    /// What the control thread does.
+    fn serve(&self) {
+        while !self.is_stopping.load(Ordering::Acquire) {
+            if self.wait(None).is_err() {
+                // The epoll set itself is broken, which nothing here can mend; who waits for peers times out.
+                return;
+            }
+        }
+        self.close();
+    }
+
+    /// Sends what waits, bounded, and forgets everybody.
+    fn close(&self) {
+        let deadline = Instant::now() + LINGER;
+        self.leave_ended_pairs();
+        while !self.control().is_drained() && Instant::now() < deadline && self.wait(Some(deadline)).is_ok() {}
+        self.control().clear();
+    }
+}
+
+impl fmt::Debug for NodeShared {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Node").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// As long as this lives, the node does.
+pub(super) struct Life {
+    shared: Arc<NodeShared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Life {
+    /// Joins the domain and starts to serve.
+    pub(super) fn begin(name: Name, domain: Domain, has_thread: bool) -> Result<Arc<Self>, OpenError> {
+        // Whoever sleeps on our publishers may rely on barriers reaching us.
+        let _ = Fencing::of_this_process();
+        let shared = Arc::new(assemble(name, domain, has_thread)?);
+        let thread = if has_thread { Some(start_thread(&shared)?) } else { None };
+        Ok(Arc::new(Self { shared, thread }))
+    }
+
+    pub(super) fn shared(&self) -> &Arc<NodeShared> {
+        &self.shared
+    }
+}
+
+fn assemble(name: Name, domain: Domain, has_thread: bool) -> Result<NodeShared, OpenError> {
+    let system = |action: &str| {
+        let action = action.to_owned();
+        move |source| OpenError::System { action, source }
+    };
+    let id = NodeId::random().map_err(system("get random bits for the node's identity"))?;
+    let directory = domain.path().to_owned();
+    let epoll = Arc::new(Epoll::new().map_err(system("create an epoll set"))?);
+    let wake = Wake::new().map_err(system("create an eventfd"))?;
+    let pidfd = process::own_pidfd().map_err(system("open a pidfd of this process"))?;
+    let bell = Arc::new(Bell::create()?);
+    let eventfd = (!has_thread).then(|| Arc::clone(wake.descriptor()));
+    let introduction = Introduction {
+        name: name.clone(),
+        pid: process::pid(),
+        pidfd: Arc::new(pidfd),
+        bell: bell.memory(),
+        eventfd: eventfd.clone(),
+    };
+    let own = Peer { node: id, name: name.shared(), bell: bell.as_peer(eventfd) };
+    let membership = Membership::new(domain, id, &name)?;
+    let control = Control::new(own, introduction, membership, Arc::clone(&epoll), wake.clone())
+        .map_err(system("watch the node's socket"))?;
+    Ok(NodeShared {
+        id,
+        name,
+        directory,
+        bell,
+        epoll,
+        wake,
+        has_thread,
+        is_stopping: AtomicBool::new(false),
+        endpoints: AtomicU64::new(0),
+        control: Mutex::new(control),
+        settled: Condvar::new(),
+        ended_pairs: Mutex::default(),
+    })
+}
+
+fn start_thread(shared: &Arc<NodeShared>) -> Result<JoinHandle<()>, OpenError> {
+    let served = Arc::clone(shared);
+    let thread = std::thread::Builder::new().name("tidepost-control".to_owned()).spawn(move || served.serve());
+    thread.map_err(|error| OpenError::Thread { reason: error.to_string() })
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.shared.is_stopping.store(true, Ordering::Release);
+        self.shared.wake.signal();
+        match self.thread.take() {
+            None => self.shared.close(),
+            // The last handle may go on the control thread itself, with a pair that ends there.
+            Some(thread) if thread.thread().id() == std::thread::current().id() => {}
+            // It panics only on an error in this library, which has been reported by then.
+            Some(thread) => drop(thread.join()),
+        }
+    }
+}
+
+impl fmt::Debug for Life {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(formatter)
+    }
+}
