@@ -1,0 +1,78 @@
+//! The fear: a killed process leaves files, memory, descriptors or waiting peers behind.
+
+use std::fs;
+
+use tidepost::{Overflow, Publisher, Subscriber};
+
+use crate::parts::{Words, words};
+use crate::stage::Stage;
+
+/// Kills of each side.
+const KILLS: usize = 50;
+
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").expect("/proc is mounted").count()
+}
+
+fn mappings() -> usize {
+    let maps = fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
+    maps.lines().filter(|line| line.contains("memfd:tidepost")).count()
+}
+
+/// Waits until a count that other threads bring down has come down.
+fn settles(count: impl Fn() -> usize, to: usize) -> bool {
+    let start = std::time::Instant::now();
+    while count() > to && start.elapsed() < crate::stage::PATIENCE {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    count() <= to
+}
+
+/// In a process of its own: other tests open descriptors and mappings in ours.
+#[test]
+fn a_hundred_kills_leave_nothing() {
+    let stage = Stage::new();
+    let mut survivor = stage.start("survivor", &KILLS.to_string());
+    survivor.expect("clean");
+}
+
+/// The part of the process that outlives all the others.
+pub fn survive(stage: &Stage, kills: usize) {
+    let node = stage.node();
+    let mut publisher = node.topic("checked").publisher(Overflow::Block).expect("the topic is ours");
+    let mut subscriber = crate::parts::subscriber(&node);
+    // One round of each first, for what is made only once.
+    kill_subscriber(stage, &mut publisher);
+    kill_publisher(stage, &mut subscriber);
+    let before = (descriptors(), mappings());
+    for _ in 0..kills {
+        kill_subscriber(stage, &mut publisher);
+        kill_publisher(stage, &mut subscriber);
+    }
+    assert!(settles(descriptors, before.0), "{} descriptors, {} before", descriptors(), before.0);
+    assert!(settles(mappings, before.1), "{} mappings, {} before", mappings(), before.1);
+    drop((publisher, subscriber, node));
+    drop(stage.node());
+    assert_eq!(stage.files(), Vec::<std::path::PathBuf>::new());
+}
+
+fn kill_subscriber(stage: &Stage, publisher: &mut Publisher<Words>) {
+    let mut checker = stage.start("endless-checker", "");
+    checker.expect("listening");
+    publisher.send(&words(0)).expect("a blocking send succeeds");
+    checker.kill();
+    // More than the ring holds: were the dead one waited for, this would never end.
+    (0..20_000).for_each(|number| publisher.send(&words(number)).expect("a dead subscriber holds nobody back"));
+}
+
+fn kill_publisher(stage: &Stage, subscriber: &mut Subscriber<Words>) {
+    let mut counter = stage.start("endless-counter", "");
+    counter.expect("counting");
+    let first = subscriber.recv().expect("receiving succeeds").sequence();
+    counter.kill();
+    let mut next = first + 1;
+    while let Some(sample) = subscriber.try_recv().expect("receiving succeeds") {
+        assert_eq!((sample.sequence(), *sample), (next, words(next)), "what was published is whole and in order");
+        next += 1;
+    }
+}

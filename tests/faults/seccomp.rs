@@ -1,0 +1,188 @@
+//! The fear: a system call, an allocation or a page fault hides on the data path.
+//!
+//! Under `SECCOMP_MODE_STRICT` any system call but read, write and exit is the thread's death. Sender and receiver
+//! enter it once they are warm, each in its own process, and come out only by the bare exit that it allows. Another
+//! thread looks on: at the page faults that the kernel counts, and at the allocations that this program counts.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidepost::{Node, Overflow, Publisher, SendError, Subscriber};
+
+use crate::parts::say;
+use crate::stage::{PATIENCE, Stage};
+
+/// Messages before and under strict mode.
+const WARM: u64 = 30_000;
+/// Words of a message that lies in the pool.
+const LARGE: usize = 20 << 10;
+
+/// Counts the allocations of each thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: hands every request to the system's allocator, and only counts.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How far a strict thread has come.
+#[derive(Default)]
+struct Progress {
+    phase: AtomicU64,
+    allocations: AtomicU64,
+    thread: AtomicU64,
+}
+
+const WARMED_UP: u64 = 1;
+const MAY_START: u64 = 2;
+const DONE: u64 = 3;
+const MAY_END: u64 = 4;
+
+impl Progress {
+    fn wait(&self, phase: u64) {
+        while self.phase.load(Ordering::Acquire) < phase {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Runs `warm`, then `busy` in strict mode, and says what it cost.
+fn strictly<S: Send + 'static>(mut state: S, warm: fn(&mut S), busy: fn(&mut S)) {
+    let progress = Arc::new(Progress::default());
+    let inside = Arc::clone(&progress);
+    std::thread::spawn(move || {
+        warm(&mut state);
+        // SAFETY: no pointers.
+        inside.thread.store(unsafe { libc::syscall(libc::SYS_gettid) } as u64, Ordering::Relaxed);
+        let before = ALLOCATIONS.get();
+        inside.phase.store(WARMED_UP, Ordering::Release);
+        inside.wait(MAY_START);
+        // SAFETY: no pointers; from here on this thread makes no system call but the exit below.
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_STRICT) };
+        busy(&mut state);
+        inside.allocations.store(ALLOCATIONS.get() - before, Ordering::Relaxed);
+        inside.phase.store(DONE, Ordering::Release);
+        inside.wait(MAY_END);
+        // SAFETY: ends this thread, the one way that strict mode allows; what it owns is left to the process's end.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    });
+    progress.wait(WARMED_UP);
+    let thread = progress.thread.load(Ordering::Relaxed);
+    let faults_before = faults(thread).expect("the thread lives");
+    progress.phase.store(MAY_START, Ordering::Release);
+    while progress.phase.load(Ordering::Acquire) < DONE {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        if faults(thread).is_none() {
+            return say("killed by a system call");
+        }
+    }
+    let faults = faults(thread).expect("the thread lives") - faults_before;
+    progress.phase.store(MAY_END, Ordering::Release);
+    // Entering strict mode and looking at the clock of phases touch no new page either.
+    say(format!("{faults} faults, {} allocations", progress.allocations.load(Ordering::Relaxed)));
+}
+
+/// Page faults of a thread so far; `None` once it is gone.
+fn faults(thread: u64) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?;
+    let mut fields = stat.rsplit(')').next()?.split_whitespace();
+    if fields.next()? == "Z" || stat.is_empty() {
+        return None;
+    }
+    let minor: u64 = fields.nth(6)?.parse().ok()?;
+    let major: u64 = fields.nth(1)?.parse().ok()?;
+    Some(minor + major)
+}
+
+struct Sending {
+    small: Publisher<[u64; 7]>,
+    large: Publisher<[u64]>,
+}
+
+/// Sends until there is room: with `Fail` nobody ever sleeps.
+fn until_sent(mut send: impl FnMut() -> Result<(), SendError>) {
+    loop {
+        match send() {
+            Ok(()) => return,
+            Err(SendError::Full { .. }) => std::hint::spin_loop(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn send_all(sending: &mut Sending) {
+    for number in 0..WARM {
+        until_sent(|| sending.small.send(&[number; 7]));
+        until_sent(|| sending.small.send_many(&[[number; 7]]));
+        if number % 16 == 0 {
+            until_sent(|| {
+                let mut loan = sending.large.loan(LARGE)?;
+                loan.fill(number);
+                loan.send();
+                Ok(())
+            });
+        }
+    }
+}
+
+pub fn send(node: &Node, _: u64) {
+    let mut small = node.topic("small").publisher(Overflow::Fail).expect("the topic is ours");
+    // A limit below the first segment: it never grows further.
+    let mut large = node.topic("large").pool_limit(1 << 20).publisher(Overflow::Fail).expect("the topic is ours");
+    small.wait_for_subscribers(1, PATIENCE).expect("a subscriber comes");
+    large.wait_for_subscribers(1, PATIENCE).expect("a subscriber comes");
+    strictly(Sending { small, large }, send_all, send_all);
+}
+
+struct Receiving {
+    small: Subscriber<[u64; 7]>,
+    large: Subscriber<[u64]>,
+}
+
+fn receive_all(receiving: &mut Receiving) {
+    for number in 0..WARM {
+        for _ in 0..2 {
+            loop {
+                let Some(sample) = receiving.small.try_recv().expect("receiving succeeds") else { continue };
+                assert!(*sample == [number; 7]);
+                break;
+            }
+        }
+        while number % 16 == 0 {
+            let Some(sample) = receiving.large.try_recv().expect("receiving succeeds") else { continue };
+            assert!(sample.len() == LARGE && sample.iter().all(|word| *word == number));
+            break;
+        }
+    }
+}
+
+pub fn receive(node: &Node, _: u64) {
+    let small = node.topic("small").subscriber().expect("the types agree");
+    let large = node.topic("large").subscriber().expect("the types agree");
+    strictly(Receiving { small, large }, receive_all, receive_all);
+}
+
+#[test]
+fn the_busy_path_makes_no_system_call_no_allocation_and_no_page_fault() {
+    let stage = Stage::new();
+    let (mut sender, mut receiver) = (stage.start("strict-sender", "0"), stage.start("strict-receiver", "0"));
+    assert_eq!(receiver.hear(), "0 faults, 0 allocations", "the receiver");
+    assert_eq!(sender.hear(), "0 faults, 0 allocations", "the sender");
+}

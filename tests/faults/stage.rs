@@ -1,0 +1,147 @@
+//! A private domain, and processes that join it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use tidepost::Node;
+
+/// How long any process may take for any step, on the slowest machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// What a line of a part starts with, so that the test runner's own output is told apart.
+pub const PREFIX: &str = "> ";
+/// The variables that tell a process its part and its domain.
+pub const PART: &str = "TIDEPOST_TEST_PART";
+pub const DIRECTORY: &str = "TIDEPOST_TEST_DIRECTORY";
+
+/// A domain in a directory of its own, removed at the end.
+pub struct Stage {
+    root: PathBuf,
+    is_ours: bool,
+}
+
+impl Stage {
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let root = std::env::temp_dir().join(format!("tidepost-test-{}-{number}", std::process::id()));
+        std::fs::DirBuilder::new().mode(0o700).create(&root).expect("the directory for temporary files is writable");
+        Self { root, is_ours: true }
+    }
+
+    /// The domain of the test that started this process.
+    pub fn of_part() -> Self {
+        Self { root: std::env::var(DIRECTORY).expect("the test names a directory").into(), is_ours: false }
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.root
+    }
+
+    /// A node of this process in the domain.
+    pub fn node(&self) -> Node {
+        Node::builder().name("test").directory(&self.root).open().expect("the domain is ours")
+    }
+
+    /// The names of all files in the domain.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut directories = vec![self.root.clone()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).expect("the domain is readable") {
+                let path = entry.expect("the domain is readable").path();
+                if path.is_dir() { directories.push(path) } else { files.push(path) }
+            }
+        }
+        files
+    }
+
+    /// Starts a process with a part and its arguments.
+    pub fn start(&self, part: &str, arguments: &str) -> Actor {
+        let mut child = Command::new(std::env::current_exe().expect("a process has an executable"))
+            .args(["--exact", "part", "--nocapture", "--test-threads=1"])
+            .env(PART, format!("{part} {arguments}"))
+            .env(DIRECTORY, &self.root)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("processes can be started");
+        let stdin = child.stdin.take().expect("it was asked for");
+        let lines = read_lines(child.stdout.take().expect("it was asked for"));
+        Actor { child, stdin, lines }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if self.is_ours {
+            let _ = std::fs::remove_dir_all(&self.root);
+        }
+    }
+}
+
+fn read_lines(stdout: ChildStdout) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            // The runner prints the name of the test without a newline before our first line.
+            if let Some((_, said)) = line.split_once(PREFIX)
+                && sender.send(said.to_owned()).is_err()
+            {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// A process with a part, killed and waited for when it is dropped.
+pub struct Actor {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Receiver<String>,
+}
+
+impl Actor {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line that it says.
+    pub fn hear(&mut self) -> String {
+        self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("process {} says nothing", self.pid()))
+    }
+
+    /// Waits for this very line.
+    pub fn expect(&mut self, line: &str) {
+        assert_eq!(self.hear(), line);
+    }
+
+    /// Lets it go on.
+    pub fn go(&mut self) {
+        writeln!(self.stdin, "go").expect("the process listens");
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it is our child");
+        self.child.wait().expect("it is our child");
+    }
+
+    /// Waits for its end.
+    pub fn finish(mut self) -> ExitStatus {
+        self.child.wait().expect("it is our child")
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
