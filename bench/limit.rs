@@ -21,7 +21,13 @@ impl<const WORDS: usize> Ring<WORDS> {
     const STRIDE: usize = (8 + WORDS * 8).next_multiple_of(64);
     const SLOTS: u64 = {
         let slots = ((1 << 20) / Self::STRIDE).next_power_of_two() as u64;
-        if slots < 8 { 8 } else if slots > 8192 { 8192 } else { slots }
+        if slots < 8 {
+            8
+        } else if slots > 8192 {
+            8192
+        } else {
+            slots
+        }
     };
     const SLOTS_START: usize = 4096;
     /// Bytes of memory that the ring takes.

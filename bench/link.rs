@@ -68,7 +68,8 @@ pub fn drain(incoming: &mut impl Incoming, words: u64, count: u64, batch: u64) -
     let start = std::time::Instant::now();
     let mut received = 1;
     while received < count {
-        let (more, sum_of_more) = if batch > 1 { incoming.receive_many(batch) } else { (1, incoming.receive()) };
+        let (more, sum_of_more) =
+            if batch > 1 { incoming.receive_many(batch) } else { (1, incoming.receive()) };
         received += more;
         sum = sum.wrapping_add(sum_of_more);
     }
@@ -93,7 +94,8 @@ pub fn drip(mut send: impl FnMut(u64), count: u64) {
 /// each message.
 pub fn catch(mut receive: impl FnMut() -> u64, count: u64) -> (Vec<f64>, f64) {
     let before = context_switches();
-    let samples: Vec<u64> = (0..count).map(|_| receive()).map(|stamp| ticks().saturating_sub(stamp)).collect();
+    let samples: Vec<u64> =
+        (0..count).map(|_| receive()).map(|stamp| ticks().saturating_sub(stamp)).collect();
     let switches = (context_switches() - before) as f64 / count as f64;
     (in_order(samples.iter().map(|ticks| *ticks as f64)), switches)
 }

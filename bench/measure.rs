@@ -64,7 +64,9 @@ fn run_for<const WORDS: usize>(workload: Workload) -> Result<Measurement, Failur
     }
 }
 
-fn run_bare<const WORDS: usize, L: Pair + Outgoing + Incoming>(workload: Workload) -> Result<Measurement, Failure> {
+fn run_bare<const WORDS: usize, L: Pair + Outgoing + Incoming>(
+    workload: Workload,
+) -> Result<Measurement, Failure> {
     let shared = Shared::create(2 * L::BYTES)?;
     let partner = Partner::start(workload, &shared.number().to_string())?;
     let (out, back) = L::pair(&shared);
@@ -121,7 +123,8 @@ fn parent_half<const WORDS: usize>(
 /// The child's side of a measurement: `arguments` are what came after the hidden command.
 pub fn child(arguments: &[String]) -> Result<(), Failure> {
     process::pin(process::CHILD_CORE);
-    let parts = arguments.split_last().and_then(|(resource, rest)| Some((Workload::from_arguments(rest)?, resource)));
+    let parts =
+        arguments.split_last().and_then(|(resource, rest)| Some((Workload::from_arguments(rest)?, resource)));
     let (workload, resource) = parts.ok_or("this command is for measurements only")?;
     let result = match workload.bytes {
         56 => child_for::<7>(workload, resource)?,
@@ -172,7 +175,11 @@ fn child_tidepost<const WORDS: usize>(workload: Workload, directory: &Path) -> R
     Ok(child_half::<WORDS>(workload, tidepost::Busy(incoming), back))
 }
 
-fn child_half<const WORDS: usize>(workload: Workload, mut incoming: impl Incoming, mut back: impl Outgoing) -> Value {
+fn child_half<const WORDS: usize>(
+    workload: Workload,
+    mut incoming: impl Incoming,
+    mut back: impl Outgoing,
+) -> Value {
     process::tell("ready");
     if let Pattern::Stream { batch } = workload.pattern {
         return json!({ "elapsed_ns": link::drain(&mut incoming, WORDS as u64, workload.count, batch) });

@@ -53,7 +53,8 @@ fn measure_round(plan: &Plan, bytes: usize) -> Result<Round, Failure> {
     let is_near = measure::run(probe)?.p50_ns < NEAR_NS;
     let mut found = Vec::new();
     for engine in engines(plan, bytes) {
-        let slow = matches!(engine, Engine::Pipe | Engine::Unix) && plan.pattern != Pattern::Drip && bytes < 4096;
+        let slow =
+            matches!(engine, Engine::Pipe | Engine::Unix) && plan.pattern != Pattern::Drip && bytes < 4096;
         let count = if slow { count / 20 + 50 } else { count };
         found.push((engine, measure::run(Workload { engine, pattern: plan.pattern, bytes, count })?));
     }
@@ -80,9 +81,14 @@ impl Round {
 
     /// The better of the limits: by median time, or by rate in a stream.
     pub fn limit(&self) -> Measurement {
-        let limits = [Engine::Ring, Engine::Pool, Engine::Futex].into_iter().filter_map(|engine| self.of(engine));
+        let limits =
+            [Engine::Ring, Engine::Pool, Engine::Futex].into_iter().filter_map(|engine| self.of(engine));
         let better = |a: Measurement, b: Measurement| {
-            if a.per_second > b.per_second || (a.per_second == b.per_second && a.p50_ns < b.p50_ns) { a } else { b }
+            if a.per_second > b.per_second || (a.per_second == b.per_second && a.p50_ns < b.p50_ns) {
+                a
+            } else {
+                b
+            }
         };
         limits.reduce(better).unwrap_or_default()
     }
@@ -152,7 +158,8 @@ pub fn rows(plan: &Plan, rounds: &[Round]) -> Vec<Row> {
 fn row(engine: Engine, rounds: &[&Round]) -> Option<Row> {
     let first = rounds.first()?;
     let over = |figure: &dyn Fn(&Measurement, &Measurement) -> f64| {
-        let values = rounds.iter().filter_map(|round| Some(figure(&round.of(engine)?, &round.limit()))).collect();
+        let values =
+            rounds.iter().filter_map(|round| Some(figure(&round.of(engine)?, &round.limit()))).collect();
         Spread::of(values)
     };
     let is_stream = first.limit().per_second > 0.0;

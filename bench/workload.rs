@@ -73,7 +73,12 @@ impl Workload {
             "drip" => Pattern::Drip,
             stream => Pattern::Stream { batch: stream.strip_prefix("stream-")?.parse().ok()? },
         };
-        Some(Self { engine: Engine::named(engine)?, pattern, bytes: bytes.parse().ok()?, count: count.parse().ok()? })
+        Some(Self {
+            engine: Engine::named(engine)?,
+            pattern,
+            bytes: bytes.parse().ok()?,
+            count: count.parse().ok()?,
+        })
     }
 }
 

@@ -65,8 +65,8 @@ pub use crate::{
         SendError, Subscriber, Topic, TopicError, WaitError,
     },
     node::{
-        Difference, DirectoryProblem, EndpointError, Field, NameError, Node, NodeBuilder, NodeId, OpenError, PeerInfo, Shape,
-        TypeDescriptor,
+        Difference, DirectoryProblem, EndpointError, Field, NameError, Node, NodeBuilder, NodeId, OpenError,
+        PeerInfo, Shape, TypeDescriptor,
     },
     segment::SegmentError,
 };

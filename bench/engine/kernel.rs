@@ -24,7 +24,9 @@ impl<const WORDS: usize> Outgoing for KernelLink<WORDS> {
         for (word, index) in self.message.iter_mut().zip(0..) {
             *word = value + index;
         }
-        self.file.write_all(tidepost::zerocopy::IntoBytes::as_bytes(&self.message[..])).expect("the other end reads");
+        self.file
+            .write_all(tidepost::zerocopy::IntoBytes::as_bytes(&self.message[..]))
+            .expect("the other end reads");
     }
 }
 

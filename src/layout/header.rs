@@ -45,8 +45,13 @@ mod tests {
 
     #[test]
     fn the_header_has_these_bytes() {
-        let header =
-            Header { magic: MAGIC, version: LAYOUT_VERSION, kind: KIND_CURSOR, bytes: 0x2000, reserved: [0; 5] };
+        let header = Header {
+            magic: MAGIC,
+            version: LAYOUT_VERSION,
+            kind: KIND_CURSOR,
+            bytes: 0x2000,
+            reserved: [0; 5],
+        };
         let mut golden = [0; HEADER_BYTES];
         golden[..18].copy_from_slice(b"TIDEPOST\x01\0\0\0\x03\0\0\0\x00\x20");
         assert_eq!(header.as_bytes(), golden);

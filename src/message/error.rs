@@ -64,7 +64,9 @@ pub enum TopicError {
         most: u64,
     },
     /// The message type asks for more alignment than a slot has.
-    #[error("topic `{topic}`: messages aligned to {align} B cannot be sent; the limit is 64 B, one cache line")]
+    #[error(
+        "topic `{topic}`: messages aligned to {align} B cannot be sent; the limit is 64 B, one cache line"
+    )]
     Alignment {
         /// The topic.
         topic: Arc<str>,
@@ -102,8 +104,10 @@ pub enum TopicError {
 #[non_exhaustive]
 pub enum SendError {
     /// There is no room and the policy is `Fail`.
-    #[error("topic `{topic}` is full: a message of {needed} B, {slots} slots, {allocated} B of pool (limit {limit} B); \
-             read faster, let go of held samples, or raise depth or pool limit; {sent} of this call were sent")]
+    #[error(
+        "topic `{topic}` is full: a message of {needed} B, {slots} slots, {allocated} B of pool (limit {limit} B); \
+             read faster, let go of held samples, or raise depth or pool limit; {sent} of this call were sent"
+    )]
     Full {
         /// The topic.
         topic: Arc<str>,
@@ -119,7 +123,9 @@ pub enum SendError {
         sent: usize,
     },
     /// There was no room until the deadline.
-    #[error("topic `{topic}` had no room for a message of {needed} B until the deadline; {sent} of this call were sent")]
+    #[error(
+        "topic `{topic}` had no room for a message of {needed} B until the deadline; {sent} of this call were sent"
+    )]
     Timeout {
         /// The topic.
         topic: Arc<str>,
@@ -177,7 +183,9 @@ pub enum ReceiveError {
 #[non_exhaustive]
 pub enum HoldError {
     /// As many samples are held as the subscriber was made for.
-    #[error("topic `{topic}`: {limit} samples of one publisher are held already; drop some, or raise `hold_limit`")]
+    #[error(
+        "topic `{topic}`: {limit} samples of one publisher are held already; drop some, or raise `hold_limit`"
+    )]
     Limit {
         /// The topic.
         topic: Arc<str>,

@@ -133,7 +133,8 @@ impl SubscriberShared {
         let (cursor, created, cursor_offset) =
             CursorMemory::create(self.hold_limit, place).map_err(|error| unusable(error.to_string()))?;
         let publisher = peer.bell.sleeper(offer.sleeper_line);
-        let publisher = publisher.ok_or_else(|| unusable(format!("bell line {} does not exist", offer.sleeper_line)))?;
+        let publisher =
+            publisher.ok_or_else(|| unusable(format!("bell line {} does not exist", offer.sleeper_line)))?;
         let last = LeaveOnDrop { node: self.node.clone(), inlet: self.id, outlet: offer.outlet };
         let attachment = Attachment::new(ring, cursor, publisher, Box::new(last));
         let join = Join {
@@ -176,7 +177,8 @@ impl Inlet for SubscriberShared {
     }
 
     fn join(&self, peer: &Peer, offer: Offer) -> Result<Join, Refusal> {
-        let joined = self.check(&offer).and_then(|geometry| Ok((geometry, self.attach(peer, &offer, geometry)?)));
+        let joined =
+            self.check(&offer).and_then(|geometry| Ok((geometry, self.attach(peer, &offer, geometry)?)));
         let mut state = self.state();
         match joined {
             Ok((geometry, (attachment, join))) => {
@@ -198,7 +200,8 @@ impl Inlet for SubscriberShared {
         let joining = joining.ok_or_else(|| Violation("an admission to what was not joined".to_owned()))?;
         let bell = joining.peer.bell;
         let sleepers = bell.sleepers(joining.sleepers_line, admission.sleepers_bit);
-        let sleepers = sleepers.ok_or_else(|| Violation("an admission with a bell line that is none".to_owned()))?;
+        let sleepers =
+            sleepers.ok_or_else(|| Violation("an admission with a bell line that is none".to_owned()))?;
         state.attached.insert(admission.outlet, Arc::downgrade(&joining.attachment));
         let end = ReceivingEnd::new(joining.attachment, joining.geometry, admission.start);
         state.incoming.push(Source { outlet: admission.outlet, end, sleepers, _bell: bell });

@@ -177,7 +177,8 @@ impl PublisherShared {
         let cursor = CursorMemory::receive(&join.cursor, join.cursor_offset, join.hold_limit)
             .map_err(|error| unusable(error.to_string()))?;
         let sleeper = peer.bell.sleeper(join.sleeper_line);
-        let sleeper = sleeper.ok_or_else(|| unusable(format!("bell line {} does not exist", join.sleeper_line)))?;
+        let sleeper =
+            sleeper.ok_or_else(|| unusable(format!("bell line {} does not exist", join.sleeper_line)))?;
         Ok(Reader { inlet: join.inlet, bit, cursor, sleeper })
     }
 }
@@ -207,7 +208,8 @@ impl Outlet for PublisherShared {
 
     fn admit(&self, peer: &Peer, join: Join) -> Result<Admission, Refusal> {
         let mut state = self.state();
-        let limit = || Refusal::Limit { what: "the number of subscribers".to_owned(), limit: SLEEPERS_MAX.into() };
+        let limit =
+            || Refusal::Limit { what: "the number of subscribers".to_owned(), limit: SLEEPERS_MAX.into() };
         let bit = Self::free_bit(&mut state).ok_or_else(limit)?;
         let reader = Self::reader(peer, &join, bit)?;
         let words = (bit as usize / 64 + 1).max(self.sleepers_words.load(Ordering::Relaxed));

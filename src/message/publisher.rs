@@ -52,9 +52,9 @@ impl<T: Payload + ?Sized> Publisher<T> {
     #[inline]
     pub fn send_many<'m>(&mut self, messages: impl IntoIterator<Item = &'m T>) -> Result<(), SendError> {
         let mut sent = 0;
-        let outcome = messages.into_iter().try_for_each(|message| {
-            self.sender.put(message.as_bytes()).map(|()| sent += 1)
-        });
+        let outcome = messages
+            .into_iter()
+            .try_for_each(|message| self.sender.put(message.as_bytes()).map(|()| sent += 1));
         self.sender.wake_sleepers();
         outcome.map_err(|error| error.after(sent))
     }

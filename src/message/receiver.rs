@@ -31,10 +31,12 @@ impl Receiver {
         hold_limit: u32,
     ) -> Result<Self, TopicError> {
         let text = topic.shared();
-        let limit = |error: crate::sync::bell::BellFull| TopicError::Limit { topic: text.clone(), reason: error.to_string() };
+        let limit = |error: crate::sync::bell::BellFull| TopicError::Limit {
+            topic: text.clone(),
+            reason: error.to_string(),
+        };
         let line = node.shared().bell().line().map_err(limit)?;
-        let shared =
-            Arc::new(SubscriberShared::new(node.clone(), topic, descriptor, hold_limit, line));
+        let shared = Arc::new(SubscriberShared::new(node.clone(), topic, descriptor, hold_limit, line));
         let receiver = Self { sources: Vec::new(), current: 0, shared: Arc::clone(&shared) };
         let introduced = node.shared().add_inlet(shared as Arc<dyn Inlet>);
         introduced.map_err(|source| TopicError::Endpoint { topic: text.clone(), source })?;

@@ -41,7 +41,8 @@ impl<'a, T: Payload + ?Sized> Sample<'a, T> {
         if bytes.len() <= INLINE_BYTES_MAX {
             return Ok(Held { bytes: HeldBytes::copied(bytes), message: PhantomData });
         }
-        let limit = || HoldError::Limit { topic: self.subscriber.name.shared(), limit: self.subscriber.hold_limit() };
+        let limit =
+            || HoldError::Limit { topic: self.subscriber.name.shared(), limit: self.subscriber.hold_limit() };
         let pinned = self.lent.pin().ok_or_else(limit)?;
         Ok(Held { bytes: HeldBytes::Pinned(pinned), message: PhantomData })
     }

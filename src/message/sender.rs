@@ -52,7 +52,10 @@ impl Sender {
     ) -> Result<Self, TopicError> {
         let text = topic.shared();
         let failed = |source| TopicError::Segment { topic: text.clone(), source };
-        let limit = |error: crate::sync::bell::BellFull| TopicError::Limit { topic: text.clone(), reason: error.to_string() };
+        let limit = |error: crate::sync::bell::BellFull| TopicError::Limit {
+            topic: text.clone(),
+            reason: error.to_string(),
+        };
         let (end, created) = SendingEnd::create(options.geometry, HELD_EXPECTED).map_err(failed)?;
         let bell = node.shared().bell();
         let (sleeper, sleepers) = (bell.line().map_err(limit)?, bell.line().map_err(limit)?);
@@ -70,8 +73,15 @@ impl Sender {
             ring: created.memory,
         };
         let shared = PublisherShared::new(Arc::clone(node.shared()), offer, sleeper, sleepers, end.mirror());
-        let sender =
-            Self { end, shared: Arc::new(shared), _node: node.clone(), options, epoch: 0, announced: None, is_stalled: false };
+        let sender = Self {
+            end,
+            shared: Arc::new(shared),
+            _node: node.clone(),
+            options,
+            epoch: 0,
+            announced: None,
+            is_stalled: false,
+        };
         let introduced = node.shared().add_outlet(Arc::clone(&sender.shared) as Arc<dyn Outlet>);
         introduced.map_err(|source| TopicError::Endpoint { topic: text.clone(), source })?;
         Ok(sender)
@@ -88,7 +98,11 @@ impl Sender {
     }
 
     /// Sends one message, waiting no longer than a deadline that is computed when there is no room.
-    pub(super) fn send_until(&mut self, bytes: &[u8], deadline: impl FnOnce() -> Deadline) -> Result<(), SendError> {
+    pub(super) fn send_until(
+        &mut self,
+        bytes: &[u8],
+        deadline: impl FnOnce() -> Deadline,
+    ) -> Result<(), SendError> {
         if self.end.prepare(bytes.len(), Warmth::Warm).is_err() {
             self.wait_for_room(bytes.len(), deadline())?;
         }
@@ -213,8 +227,11 @@ impl Sender {
             return Ok(false);
         }
         let created = self.end.grow(length);
-        let created =
-            created.map_err(|source| SendError::Segment { topic: self.shared.name.shared(), source, sent: 0 })?;
+        let created = created.map_err(|source| SendError::Segment {
+            topic: self.shared.name.shared(),
+            source,
+            sent: 0,
+        })?;
         let segment = Segment {
             outlet: self.shared.id(),
             index: created.index,

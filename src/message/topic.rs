@@ -150,7 +150,14 @@ impl<T: Payload + ?Sized> Topic<'_, T> {
         Ok(Geometry::for_payload(T::EXACT_BYTES.unwrap_or(slot_bytes), T::ALIGN, self.depth))
     }
 
-    fn check(&self, option: &'static str, value: u64, least: u64, most: u64, topic: &Name) -> Result<(), TopicError> {
+    fn check(
+        &self,
+        option: &'static str,
+        value: u64,
+        least: u64,
+        most: u64,
+        topic: &Name,
+    ) -> Result<(), TopicError> {
         if (least..=most).contains(&value) {
             return Ok(());
         }

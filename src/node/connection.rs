@@ -120,7 +120,9 @@ impl Connection {
         match (frame, &self.stage) {
             // An acknowledgement must not wait behind what waits for one.
             (Frame::Taken { .. }, _) => self.waiting.push_front(waiting),
-            (Frame::Hello(_) | Frame::Versions { .. }, _) | (_, Stage::Open(_)) => self.waiting.push_back(waiting),
+            (Frame::Hello(_) | Frame::Versions { .. }, _) | (_, Stage::Open(_)) => {
+                self.waiting.push_back(waiting)
+            }
             _ => self.held_back.push(waiting),
         }
         true
@@ -134,8 +136,9 @@ impl Connection {
     /// The peer has taken so many descriptors.
     pub(super) fn taken(&mut self, count: u32) -> Result<(), Violation> {
         let left = self.descriptors_in_flight.checked_sub(count as usize);
-        self.descriptors_in_flight =
-            left.ok_or_else(|| Violation(format!("it acknowledged {count} descriptors that were not on their way")))?;
+        self.descriptors_in_flight = left.ok_or_else(|| {
+            Violation(format!("it acknowledged {count} descriptors that were not on their way"))
+        })?;
         self.deadline = None;
         Ok(())
     }
@@ -192,7 +195,8 @@ impl Connection {
             Received::HungUp => return Ok(Arrived::HungUp),
         };
         let count = descriptors.len() as u32;
-        let frame = Frame::decode(&buffer[..length], descriptors).map_err(|error| Violation(error.to_string()))?;
+        let frame =
+            Frame::decode(&buffer[..length], descriptors).map_err(|error| Violation(error.to_string()))?;
         if count > 0 {
             self.put(&Frame::Taken { count }, None);
         }

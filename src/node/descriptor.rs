@@ -95,7 +95,8 @@ impl TypeDescriptor {
     pub fn first_difference(&self, theirs: &TypeDescriptor) -> Option<Difference> {
         let differing_field = || {
             let longest = self.fields.len().max(theirs.fields.len());
-            (0..longest).find_map(|index| Self::field_difference(self.fields.get(index), theirs.fields.get(index)))
+            (0..longest)
+                .find_map(|index| Self::field_difference(self.fields.get(index), theirs.fields.get(index)))
         };
         Difference::between("name", &self.name, &theirs.name)
             .or_else(|| Difference::between("shape", &self.shape, &theirs.shape))
@@ -169,7 +170,12 @@ mod tests {
     use super::*;
 
     fn pose(y_offset: u64) -> TypeDescriptor {
-        let field = |name: &'static str, offset| Field { name: name.into(), type_name: "f64".into(), offset, size: 8 };
+        let field = |name: &'static str, offset| Field {
+            name: name.into(),
+            type_name: "f64".into(),
+            offset,
+            size: 8,
+        };
         TypeDescriptor::of_struct::<[f64; 2]>("Pose", vec![field("x", 0), field("y", y_offset)])
     }
 

@@ -34,7 +34,9 @@ pub enum OpenError {
     #[error(transparent)]
     Bell(#[from] SegmentError),
     /// The control thread could not be started.
-    #[error("cannot start the control thread: {reason}; raise the limit on threads, or open the node without one")]
+    #[error(
+        "cannot start the control thread: {reason}; raise the limit on threads, or open the node without one"
+    )]
     Thread {
         /// What the operating system said.
         reason: String,
@@ -49,7 +51,9 @@ pub enum DirectoryProblem {
     #[error("{0}; make it accessible, or set TIDEPOST_DIR to another")]
     Inaccessible(Errno),
     /// It is a symbolic link or a file.
-    #[error("it is no directory but a link or a file; remove it, or set TIDEPOST_DIR to the directory itself")]
+    #[error(
+        "it is no directory but a link or a file; remove it, or set TIDEPOST_DIR to the directory itself"
+    )]
     NotADirectory,
     /// It belongs to somebody else.
     #[error("it belongs to user {owner}, and we are user {ours}; set TIDEPOST_DIR to a directory of our own")]

@@ -40,8 +40,8 @@ pub(crate) use endpoint::{Admission, Inlet, Join, Offer, Outlet, Peer, Refusal, 
 pub use error::{DirectoryProblem, EndpointError, OpenError};
 pub(crate) use identity::EndpointId;
 pub use identity::NodeId;
-pub(crate) use shared::{NodeShared, Receipt};
 use shared::Life;
+pub(crate) use shared::{NodeShared, Receipt};
 
 /// This process's membership in a domain. Cheap to clone; the membership ends when the last clone, and the last
 /// endpoint and held sample made from it, has been dropped.

@@ -153,7 +153,10 @@ impl NodeShared {
     /// Waits until something is ready or the instant has come, then does it.
     pub(crate) fn wait(&self, until: Option<Instant>) -> Result<(), EndpointError> {
         let deadline = until.map_or(Deadline::NEVER, Deadline::at);
-        let failed = |source: Errno| EndpointError::System { action: "wait for the node's sockets".to_owned(), source };
+        let failed = |source: Errno| EndpointError::System {
+            action: "wait for the node's sockets".to_owned(),
+            source,
+        };
         let mut tokens = [0; EVENTS_MAX];
         let ready = self.epoll.wait(&mut tokens, deadline).map_err(failed)?;
         self.control().handle(ready);
@@ -185,7 +188,8 @@ impl NodeShared {
     fn close(&self) {
         let deadline = Instant::now() + LINGER;
         self.leave_ended_pairs();
-        while !self.control().is_drained() && Instant::now() < deadline && self.wait(Some(deadline)).is_ok() {}
+        while !self.control().is_drained() && Instant::now() < deadline && self.wait(Some(deadline)).is_ok() {
+        }
         self.control().clear();
     }
 }
@@ -258,7 +262,8 @@ fn assemble(name: Name, domain: Domain, has_thread: bool) -> Result<NodeShared, 
 
 fn start_thread(shared: &Arc<NodeShared>) -> Result<JoinHandle<()>, OpenError> {
     let served = Arc::clone(shared);
-    let thread = std::thread::Builder::new().name("tidepost-control".to_owned()).spawn(move || served.serve());
+    let thread =
+        std::thread::Builder::new().name("tidepost-control".to_owned()).spawn(move || served.serve());
     thread.map_err(|error| OpenError::Thread { reason: error.to_string() })
 }
 

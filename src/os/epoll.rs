@@ -54,7 +54,11 @@ impl Epoll {
     }
 
     /// Waits until something is ready or the deadline has passed, and fills `tokens` with what is ready.
-    pub(crate) fn wait<'a>(&self, tokens: &'a mut [u64; EVENTS_MAX], deadline: Deadline) -> io::Result<&'a [u64]> {
+    pub(crate) fn wait<'a>(
+        &self,
+        tokens: &'a mut [u64; EVENTS_MAX],
+        deadline: Deadline,
+    ) -> io::Result<&'a [u64]> {
         let mut events = [const { std::mem::MaybeUninit::<Event>::uninit() }; EVENTS_MAX];
         loop {
             let timeout = deadline.remaining().map(|left| Timespec {
@@ -124,7 +128,8 @@ pub(crate) struct Timer {
 
 impl Timer {
     pub(crate) fn new() -> io::Result<Self> {
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        let timer =
+            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         Ok(Self { timer, set_to: None })
     }
 

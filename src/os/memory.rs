@@ -21,7 +21,9 @@ fn available_in(meminfo: &str) -> Option<u64> {
 fn control_group() -> Option<u64> {
     let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = membership.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let read = |file: &str| fs::read_to_string(format!("/sys/fs/cgroup{path}/{file}")).ok()?.trim().parse::<u64>().ok();
+    let read = |file: &str| {
+        fs::read_to_string(format!("/sys/fs/cgroup{path}/{file}")).ok()?.trim().parse::<u64>().ok()
+    };
     Some(read("memory.max")?.saturating_sub(read("memory.current")?))
 }
 

@@ -43,9 +43,8 @@ impl Mapping {
         };
         let populate = if Feature::Populate.is_forbidden() { MapFlags::empty() } else { MapFlags::POPULATE };
         // SAFETY: a null hint lets the kernel choose fresh addresses, so no memory in use is replaced.
-        let base = unsafe {
-            mm::mmap(ptr::null_mut(), bytes, protection, MapFlags::SHARED | populate, memory, 0)
-        }?;
+        let base =
+            unsafe { mm::mmap(ptr::null_mut(), bytes, protection, MapFlags::SHARED | populate, memory, 0) }?;
         let base = NonNull::new(base.cast()).ok_or(Errno::NOMEM)?;
         Ok(Self { base, bytes, access })
     }

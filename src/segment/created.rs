@@ -34,7 +34,8 @@ impl Created {
 
 fn write_header(segment: &Arc<Segment>, kind: Kind) {
     let bytes = segment.bytes() as u64;
-    let header = Header { magic: MAGIC, version: LAYOUT_VERSION, kind: kind.number(), bytes, reserved: [0; 5] };
+    let header =
+        Header { magic: MAGIC, version: LAYOUT_VERSION, kind: kind.number(), bytes, reserved: [0; 5] };
     let place = segment.own_range(0, HEADER_BYTES, align_of::<Header>());
     // SAFETY: the range lies in a writable mapping, and nobody else knows of the segment yet.
     unsafe { place.start().cast::<Header>().write(header) };

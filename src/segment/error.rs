@@ -7,7 +7,9 @@ use rustix::io::Errno;
 #[non_exhaustive]
 pub enum SegmentError {
     /// The kernel did not give us the memory.
-    #[error("cannot create a {kind} segment of {bytes} B: {source}; free memory, raise the limit, or ask for less")]
+    #[error(
+        "cannot create a {kind} segment of {bytes} B: {source}; free memory, raise the limit, or ask for less"
+    )]
     Create {
         /// The kind of segment.
         kind: &'static str,

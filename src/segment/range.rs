@@ -112,7 +112,9 @@ mod tests {
     #[test]
     fn claims_outside_or_out_of_line_are_refused() {
         let segment = segment();
-        for (offset, bytes, align) in [(8185, 8, 1), (u64::MAX, 1, 1), (8192, 1, 1), (u64::MAX, u64::MAX, 1), (4, 8, 8)] {
+        for (offset, bytes, align) in
+            [(8185, 8, 1), (u64::MAX, 1, 1), (8192, 1, 1), (u64::MAX, u64::MAX, 1), (4, 8, 8)]
+        {
             assert!(Claimed { offset, bytes, align }.prove(&segment).is_err(), "{bytes} B at {offset}");
         }
     }

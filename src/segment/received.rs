@@ -16,8 +16,11 @@ impl Segment {
     pub(crate) fn receive(memory: impl AsFd, kind: Kind, bytes: usize) -> Result<Arc<Self>, SegmentError> {
         check_file(memory.as_fd(), kind, bytes)?;
         let access = if kind == Kind::Bell { Access::ReadWrite } else { Access::Read };
-        let mapping = Mapping::new(memory, bytes, access)
-            .map_err(|source| SegmentError::Map { kind: kind.name(), bytes: bytes as u64, source })?;
+        let mapping = Mapping::new(memory, bytes, access).map_err(|source| SegmentError::Map {
+            kind: kind.name(),
+            bytes: bytes as u64,
+            source,
+        })?;
         let segment = Arc::new(Self { mapping });
         check_header(&segment, kind)?;
         Ok(segment)

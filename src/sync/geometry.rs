@@ -30,7 +30,8 @@ impl Geometry {
             _ => (BODY_PAYLOAD_OFFSET, 0),
         };
         let stride = (payload_offset + in_slot).next_multiple_of(STRIDE_ALIGN);
-        let default_depth = if in_slot == 0 && payload_bytes > 0 { POOLED_SLOTS } else { RING_BYTES_TARGET / stride };
+        let default_depth =
+            if in_slot == 0 && payload_bytes > 0 { POOLED_SLOTS } else { RING_BYTES_TARGET / stride };
         let slots = depth.unwrap_or(default_depth).clamp(SLOTS_MIN, SLOTS_MAX).next_power_of_two();
         Self { slots, stride, payload_offset }
     }

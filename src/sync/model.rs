@@ -273,7 +273,8 @@ fn model_two_senders_wake_one_sleeper() {
         let sleepers = [Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0))];
         let sending: Vec<_> = (0..2)
             .map(|index| {
-                let (ring, line, bits) = (Arc::clone(&rings[index]), Arc::clone(&line), Arc::clone(&sleepers[index]));
+                let (ring, line, bits) =
+                    (Arc::clone(&rings[index]), Arc::clone(&line), Arc::clone(&sleepers[index]));
                 thread::spawn(move || {
                     write(&mut Writer::new(Arc::clone(&ring), geometry()), &ring, 10);
                     fence(Ordering::SeqCst);

@@ -9,9 +9,19 @@ use crate::stage::{PATIENCE, Stage};
 fn context_switches(pid: u32) -> u64 {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives");
     threads
-        .map(|thread| std::fs::read_to_string(thread.expect("it lives").path().join("status")).expect("it lives"))
-        .flat_map(|status| status.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_owned).collect::<Vec<_>>())
-        .map(|line| line.split(':').nth(1).and_then(|count| count.trim().parse::<u64>().ok()).expect("a number"))
+        .map(|thread| {
+            std::fs::read_to_string(thread.expect("it lives").path().join("status")).expect("it lives")
+        })
+        .flat_map(|status| {
+            status
+                .lines()
+                .filter(|line| line.contains("ctxt_switches"))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .map(|line| {
+            line.split(':').nth(1).and_then(|count| count.trim().parse::<u64>().ok()).expect("a number")
+        })
         .sum()
 }
 

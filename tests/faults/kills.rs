@@ -42,11 +42,11 @@ pub fn survive(stage: &Stage, kills: usize) {
     let mut publisher = node.topic("checked").publisher(Overflow::Block).expect("the topic is ours");
     let mut subscriber = crate::parts::subscriber(&node);
     // One round of each first, for what is made only once.
-    kill_subscriber(stage, &mut publisher);
+    let mut sent = kill_subscriber(stage, &mut publisher, 0);
     kill_publisher(stage, &mut subscriber);
     let before = (descriptors(), mappings());
     for _ in 0..kills {
-        kill_subscriber(stage, &mut publisher);
+        sent = kill_subscriber(stage, &mut publisher, sent);
         kill_publisher(stage, &mut subscriber);
     }
     assert!(settles(descriptors, before.0), "{} descriptors, {} before", descriptors(), before.0);
@@ -56,13 +56,18 @@ pub fn survive(stage: &Stage, kills: usize) {
     assert_eq!(stage.files(), Vec::<std::path::PathBuf>::new());
 }
 
-fn kill_subscriber(stage: &Stage, publisher: &mut Publisher<Words>) {
+/// Kills a subscriber while the publisher, which has sent `sent` messages, goes on; how many it has sent then.
+fn kill_subscriber(stage: &Stage, publisher: &mut Publisher<Words>, sent: u64) -> u64 {
     let mut checker = stage.start("endless-checker", "");
     checker.expect("listening");
-    publisher.send(&words(0)).expect("a blocking send succeeds");
+    let mut send = |number| publisher.send(&words(number)).expect("a dead subscriber holds nobody back");
+    (sent..sent + 100).for_each(&mut send);
+    checker.expect("receiving");
     checker.kill();
     // More than the ring holds: were the dead one waited for, this would never end.
-    (0..20_000).for_each(|number| publisher.send(&words(number)).expect("a dead subscriber holds nobody back"));
+    let end = sent + 20_000;
+    (sent + 100..end).for_each(send);
+    end
 }
 
 fn kill_publisher(stage: &Stage, subscriber: &mut Subscriber<Words>) {
@@ -72,7 +77,11 @@ fn kill_publisher(stage: &Stage, subscriber: &mut Subscriber<Words>) {
     counter.kill();
     let mut next = first + 1;
     while let Some(sample) = subscriber.try_recv().expect("receiving succeeds") {
-        assert_eq!((sample.sequence(), *sample), (next, words(next)), "what was published is whole and in order");
+        assert_eq!(
+            (sample.sequence(), *sample),
+            (next, words(next)),
+            "what was published is whole and in order"
+        );
         next += 1;
     }
 }

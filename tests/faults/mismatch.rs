@@ -19,11 +19,17 @@ fn the_first_field_that_differs_is_named_on_both_ends() {
     let TopicError::TypeMismatch { refused, .. } = &error else { panic!("another error: {error}") };
     let difference = refused.difference.clone().expect("the types differ");
     assert_eq!(difference.what, "field `y`");
-    assert_eq!((difference.ours.as_str(), difference.theirs.as_str()), ("y: f32 at 8 of 4 B", "y: f64 at 8 of 8 B"));
+    assert_eq!(
+        (difference.ours.as_str(), difference.theirs.as_str()),
+        ("y: f32 at 8 of 4 B", "y: f64 at 8 of 8 B")
+    );
     assert_eq!(refused.node_name.as_ref(), "pose-sender");
     sender.go();
     let heard = sender.hear();
-    assert!(heard.contains("field `y` differs: ours y: f64 at 8 of 8 B, theirs y: f32 at 8 of 4 B"), "{heard}");
+    assert!(
+        heard.contains("field `y` differs: ours y: f64 at 8 of 8 B, theirs y: f32 at 8 of 4 B"),
+        "{heard}"
+    );
 }
 
 #[test]
@@ -33,7 +39,8 @@ fn a_size_that_differs_is_named_on_both_ends() {
     let mut publisher = here.topic::<[u64; 7]>("t").publisher(Overflow::Block).expect("the topic is ours");
     let error = there.topic::<[u64; 8]>("t").subscriber().expect_err("the sizes differ").to_string();
     assert!(error.contains("ours [u64; 8], theirs [u64; 7]"), "{error}");
-    let error = publisher.wait_for_subscribers(1, std::time::Duration::from_millis(50)).expect_err("nobody came");
+    let error =
+        publisher.wait_for_subscribers(1, std::time::Duration::from_millis(50)).expect_err("nobody came");
     assert!(error.to_string().contains("ours [u64; 7], theirs [u64; 8]"), "{error}");
     let error = there.topic::<[u64]>("t").subscriber().expect_err("the shapes differ").to_string();
     assert!(error.contains("name differs"), "{error}");
@@ -54,11 +61,13 @@ impl FutureNode {
         let root = stage.directory();
         std::fs::write(root.join(format!("nodes/{FUTURE_ID}.lock")), format!("{}\n1\nfuture\n", boot.trim()))
             .expect("the domain is ours");
-        let lock = rustix::fs::open(root.join(format!("nodes/{FUTURE_ID}.lock")), OFlags::RDWR, Mode::empty())
-            .expect("it was just written");
+        let lock =
+            rustix::fs::open(root.join(format!("nodes/{FUTURE_ID}.lock")), OFlags::RDWR, Mode::empty())
+                .expect("it was just written");
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("nobody else has it");
         let listener = socket();
-        let address = SocketAddrUnix::new(root.join(format!("nodes/{FUTURE_ID}.sock"))).expect("the path is short");
+        let address =
+            SocketAddrUnix::new(root.join(format!("nodes/{FUTURE_ID}.sock"))).expect("the path is short");
         rustix::net::bind(&listener, &address).expect("the name is free");
         rustix::net::listen(&listener, 8).expect("it is bound");
         std::fs::create_dir_all(root.join("topics/t")).expect("the domain is ours");
@@ -98,13 +107,15 @@ fn a_node_of_another_version_is_named_to_who_calls_it() {
 fn a_caller_of_another_version_is_told_ours() {
     let stage = Stage::new();
     let node = stage.node();
-    let address = SocketAddrUnix::new(stage.directory().join(format!("nodes/{}.sock", node.id()))).expect("it is short");
+    let address = SocketAddrUnix::new(stage.directory().join(format!("nodes/{}.sock", node.id())))
+        .expect("it is short");
     let caller = socket();
     rustix::net::connect(&caller, &address).expect("the node listens");
     crate::hostile::greet(&caller, 9);
     let mut answer = [0; 64];
     loop {
-        let (length, _) = rustix::net::recv(&caller, &mut answer[..], RecvFlags::empty()).expect("it answers");
+        let (length, _) =
+            rustix::net::recv(&caller, &mut answer[..], RecvFlags::empty()).expect("it answers");
         // The acknowledgement of our descriptors may come first.
         if answer[0] == 2 {
             assert_eq!(answer[..length], [2, 0, 1, 0, 1, 0]);

@@ -19,7 +19,8 @@ const STEPS_MAX: u64 = 1_000_000;
 
 /// Publishes one message of this many bytes between two signals.
 pub fn publish(node: &Node, length: u64) {
-    let mut publisher: Publisher<[u8]> = node.topic("stepped").publisher(Overflow::Block).expect("the topic is ours");
+    let mut publisher: Publisher<[u8]> =
+        node.topic("stepped").publisher(Overflow::Block).expect("the topic is ours");
     publisher.wait_for_subscribers(1, PATIENCE).expect("the test listens");
     let message = vec![0xa5; length as usize];
     // Warm: the pool has its segment, and the lazy parts of the program are bound.
@@ -79,6 +80,16 @@ impl Stepped {
         }
     }
 
+    /// Takes notice that it has been killed: until its tracer has, the process it belongs to has not ended.
+    fn bury(self) {
+        let mut status = 0;
+        while !libc::WIFSIGNALED(status) {
+            // SAFETY: the status is a live local variable.
+            let waited = unsafe { libc::waitpid(self.thread, &raw mut status, libc::__WALL) };
+            assert_eq!(waited, self.thread, "waitpid: {}", std::io::Error::last_os_error());
+        }
+    }
+
     fn let_go(self) {
         self.request(libc::PTRACE_DETACH);
     }
@@ -135,6 +146,8 @@ fn kill_after(length: usize, steps: u64) -> bool {
     for _ in 0..steps {
         assert!(stepped.step(), "a publish has as many instructions each time");
     }
+    actor.signal_kill();
+    stepped.bury();
     actor.kill();
     while subscriber.publishers() > 0 {
         std::thread::yield_now();

@@ -145,7 +145,8 @@ fn send_all(sending: &mut Sending) {
 pub fn send(node: &Node, _: u64) {
     let mut small = node.topic("small").publisher(Overflow::Fail).expect("the topic is ours");
     // A limit below the first segment: it never grows further.
-    let mut large = node.topic("large").pool_limit(1 << 20).publisher(Overflow::Fail).expect("the topic is ours");
+    let mut large =
+        node.topic("large").pool_limit(1 << 20).publisher(Overflow::Fail).expect("the topic is ours");
     small.wait_for_subscribers(1, PATIENCE).expect("a subscriber comes");
     large.wait_for_subscribers(1, PATIENCE).expect("a subscriber comes");
     strictly(Sending { small, large }, send_all, send_all);

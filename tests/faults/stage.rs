@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -29,7 +29,10 @@ impl Stage {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let root = std::env::temp_dir().join(format!("tidepost-test-{}-{number}", std::process::id()));
-        std::fs::DirBuilder::new().mode(0o700).create(&root).expect("the directory for temporary files is writable");
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&root)
+            .expect("the directory for temporary files is writable");
         Self { root, is_ours: true }
     }
 
@@ -127,15 +130,15 @@ impl Actor {
         writeln!(self.stdin, "go").expect("the process listens");
     }
 
-    /// SIGKILL.
-    pub fn kill(mut self) {
+    /// SIGKILL, without waiting for the end.
+    pub fn signal_kill(&mut self) {
         self.child.kill().expect("it is our child");
-        self.child.wait().expect("it is our child");
     }
 
-    /// Waits for its end.
-    pub fn finish(mut self) -> ExitStatus {
-        self.child.wait().expect("it is our child")
+    /// SIGKILL, and its end.
+    pub fn kill(mut self) {
+        self.signal_kill();
+        self.child.wait().expect("it is our child");
     }
 }
 

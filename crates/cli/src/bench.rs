@@ -71,8 +71,10 @@ fn plans(arguments: &Arguments) -> Result<Vec<Plan>, Failure> {
     if let Some(size) = sizes.iter().find(|size| !SIZES.contains(size)) {
         return Err(format!("messages of {size} B are not measured; choose among 56, 4k, 64k, 1m").into());
     }
-    let (effort, rounds) = if arguments.quick { (Effort::Quick, 1) } else { (Effort::Full, arguments.rounds.max(1)) };
-    let plan = |pattern, sizes: Vec<usize>| Plan { pattern, sizes, rounds, effort, with_kernel: arguments.kernel };
+    let (effort, rounds) =
+        if arguments.quick { (Effort::Quick, 1) } else { (Effort::Full, arguments.rounds.max(1)) };
+    let plan =
+        |pattern, sizes: Vec<usize>| Plan { pattern, sizes, rounds, effort, with_kernel: arguments.kernel };
     if arguments.measure == Measure::Latency {
         let pattern = if arguments.blocking { Pattern::Drip } else { Pattern::PingPong };
         let sizes = if arguments.blocking { vec![56] } else { sizes };
@@ -91,7 +93,12 @@ fn plans(arguments: &Arguments) -> Result<Vec<Plan>, Failure> {
 fn progress(plan: &Plan, round: u32, bytes: usize) {
     if std::io::stderr().is_terminal() {
         let size = text::bytes(bytes as u64);
-        eprint!("\r{}, {size}, round {} of {} …          \r", pattern_name(plan.pattern), round + 1, plan.rounds);
+        eprint!(
+            "\r{}, {size}, round {} of {} …          \r",
+            pattern_name(plan.pattern),
+            round + 1,
+            plan.rounds
+        );
     }
 }
 
@@ -105,7 +112,11 @@ fn pattern_name(pattern: Pattern) -> String {
 }
 
 fn print_rows(plan: &Plan, rows: &[Row]) {
-    println!("\n{} (median of {} rounds; × the limit of the same round, with its spread)", pattern_name(plan.pattern), plan.rounds);
+    println!(
+        "\n{} (median of {} rounds; × the limit of the same round, with its spread)",
+        pattern_name(plan.pattern),
+        plan.rounds
+    );
     let is_stream = matches!(plan.pattern, Pattern::Stream { .. });
     let figures = if is_stream { "rate" } else { "p50        p99" };
     println!("{:>8}  {:5} {:9}  {figures}", "size", "cores", "engine");

@@ -148,7 +148,8 @@ fn progress_bar(bytes: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
+    let style =
+        ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
     ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
@@ -167,7 +168,8 @@ struct Pace {
 impl Pace {
     fn new(rate: Option<f64>) -> Result<Self, Failure> {
         let interval = rate.map(|rate| Duration::try_from_secs_f64(1.0 / rate));
-        let interval = interval.transpose().map_err(|_| "the rate is a number of messages a second, above 0")?;
+        let interval =
+            interval.transpose().map_err(|_| "the rate is a number of messages a second, above 0")?;
         Ok(Self { start: Instant::now(), interval })
     }
 

@@ -88,7 +88,12 @@ fn receive(
     }
 }
 
-fn write(arguments: &Arguments, sequence: u64, message: &[u8], output: &mut impl Write) -> Result<(), Failure> {
+fn write(
+    arguments: &Arguments,
+    sequence: u64,
+    message: &[u8],
+    output: &mut impl Write,
+) -> Result<(), Failure> {
     if arguments.raw {
         output.write_all(message)?;
     } else if arguments.hex {

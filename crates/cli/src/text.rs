@@ -63,14 +63,19 @@ mod tests {
         assert_eq!(parse_bytes("56"), Ok(56));
         assert_eq!(parse_bytes("64k"), Ok(65536));
         assert_eq!(parse_bytes("1MiB"), Ok(1 << 20));
-        assert!(parse_bytes("4x").is_err() && parse_bytes("k").is_err() && parse_bytes("99999999999g").is_err());
+        assert!(
+            parse_bytes("4x").is_err() && parse_bytes("k").is_err() && parse_bytes("99999999999g").is_err()
+        );
     }
 
     #[test]
     fn figures_are_shown_in_the_unit_that_suits_them() {
         assert_eq!((bytes(56), bytes(4096), bytes(1 << 20)), ("56 B".into(), "4 KiB".into(), "1 MiB".into()));
         assert_eq!((nanoseconds(55.2), nanoseconds(2300.0)), ("55 ns".into(), "2.3 µs".into()));
-        assert_eq!((rate(4.12e6), rate(870e3), rate(12.0)), ("4.1 M/s".into(), "870 k/s".into(), "12 /s".into()));
+        assert_eq!(
+            (rate(4.12e6), rate(870e3), rate(12.0)),
+            ("4.1 M/s".into(), "870 k/s".into(), "12 /s".into())
+        );
     }
 
     #[test]

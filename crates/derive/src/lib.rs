@@ -34,7 +34,10 @@ pub fn derive_message(input: TokenStream) -> TokenStream {
 
 fn expand(input: &DeriveInput) -> Result<Tokens> {
     let Data::Struct(data) = &input.data else {
-        return Err(Error::new_spanned(&input.ident, "only structs can be messages: any bytes must be a value"));
+        return Err(Error::new_spanned(
+            &input.ident,
+            "only structs can be messages: any bytes must be a value",
+        ));
     };
     check_representation(input)?;
     let name = wire_name(input)?;
@@ -83,13 +86,15 @@ fn check_representation(input: &DeriveInput) -> Result<()> {
             Ok(())
         })?;
     }
-    let help = "a message needs #[repr(C)] or #[repr(transparent)], so that its layout is the same in every program";
+    let help =
+        "a message needs #[repr(C)] or #[repr(transparent)], so that its layout is the same in every program";
     if is_fixed { Ok(()) } else { Err(Error::new_spanned(&input.ident, help)) }
 }
 
 fn wire_name(input: &DeriveInput) -> Result<String> {
     let mut name = input.ident.to_string();
-    for attribute in input.attrs.iter().filter(|attribute: &&Attribute| attribute.path().is_ident("tidepost")) {
+    for attribute in input.attrs.iter().filter(|attribute: &&Attribute| attribute.path().is_ident("tidepost"))
+    {
         attribute.parse_nested_meta(|meta| {
             if !meta.path.is_ident("name") {
                 return Err(meta.error("the only option is `name = \"…\"`"));

@@ -40,13 +40,21 @@ impl Control {
     }
 
     fn enter(&self, role: Role, name: &Name, id: EndpointId) -> Result<(), EndpointError> {
-        let failed = |source| EndpointError::Directory { action: format!("write the entry of `{name}`"), source };
+        let failed =
+            |source| EndpointError::Directory { action: format!("write the entry of `{name}`"), source };
         self.membership.enter(role, name, id.number).map_err(failed)
     }
 
     /// Sends a newcomer's first frame to every node that has an endpoint in the opposite role.
-    fn introduce(&mut self, role: Role, name: &Name, id: EndpointId, frame: &Frame) -> Result<(), EndpointError> {
-        let failed = |source| EndpointError::Directory { action: format!("list the entries of `{name}`"), source };
+    fn introduce(
+        &mut self,
+        role: Role,
+        name: &Name,
+        id: EndpointId,
+        frame: &Frame,
+    ) -> Result<(), EndpointError> {
+        let failed =
+            |source| EndpointError::Directory { action: format!("list the entries of `{name}`"), source };
         let entries = self.membership.domain().entries(role.opposite(), name).map_err(failed)?;
         let nodes: BTreeSet<NodeId> = entries.into_iter().map(|entry| entry.node).collect();
         for node in nodes {
@@ -62,7 +70,9 @@ impl Control {
 
     /// Whether everybody has answered an endpoint's introduction.
     pub(in crate::node) fn is_settled(&self, id: EndpointId) -> bool {
-        let is_joining = |((_, inlet), pairing): (&(_, EndpointId), &Pairing)| *inlet == id && *pairing == Pairing::Joining;
+        let is_joining = |((_, inlet), pairing): (&(_, EndpointId), &Pairing)| {
+            *inlet == id && *pairing == Pairing::Joining
+        };
         !self.pending.iter().any(|(number, _)| *number == id.number) && !self.pairs.iter().any(is_joining)
     }
 
@@ -159,7 +169,8 @@ impl Control {
 
     /// An outlet that inlets of ours read from has gone.
     pub(super) fn outlet_left(&mut self, outlet: EndpointId) {
-        let paired: Vec<_> = self.pairs.keys().filter(|(of, _)| *of == outlet).map(|(_, inlet)| *inlet).collect();
+        let paired: Vec<_> =
+            self.pairs.keys().filter(|(of, _)| *of == outlet).map(|(_, inlet)| *inlet).collect();
         for id in paired {
             self.pairs.remove(&(outlet, id));
             if let Some(inlet) = self.inlets.get(&id.number) {
@@ -171,9 +182,13 @@ impl Control {
     /// A node has gone, with all its endpoints.
     pub(super) fn forget_node(&mut self, node: NodeId) {
         self.pending.retain(|(_, of)| *of != node);
-        let outlets: HashSet<_> = self.pairs.keys().map(|(outlet, _)| *outlet).filter(|id| id.node == node).collect();
+        let outlets: HashSet<_> =
+            self.pairs.keys().map(|(outlet, _)| *outlet).filter(|id| id.node == node).collect();
         outlets.into_iter().for_each(|outlet| self.outlet_left(outlet));
-        let readers = self.outlets.values().flat_map(|record| record.readers.iter().map(|id| (record.outlet.id(), *id)));
+        let readers = self
+            .outlets
+            .values()
+            .flat_map(|record| record.readers.iter().map(|id| (record.outlet.id(), *id)));
         let gone: Vec<_> = readers.filter(|(_, inlet)| inlet.node == node).collect();
         gone.into_iter().for_each(|(outlet, inlet)| self.part(outlet, inlet));
         self.outlets.values().for_each(|record| record.outlet.progressed());

@@ -40,7 +40,9 @@ impl Control {
                 Ok(())
             }
             Frame::Join(join) => belongs(join.inlet, peer).map(|()| self.let_in(number, peer, join)),
-            Frame::Admit(admission) => belongs(admission.outlet, peer).and_then(|()| self.admitted(admission)),
+            Frame::Admit(admission) => {
+                belongs(admission.outlet, peer).and_then(|()| self.admitted(admission))
+            }
             Frame::Refuse { outlet, inlet, refusal } => self.refused(peer, outlet, inlet, refusal),
             Frame::Segment(segment) => belongs(segment.outlet, peer).and_then(|()| self.spread(&segment)),
             Frame::OutletLeft { outlet } => belongs(outlet, peer).map(|()| self.outlet_left(outlet)),
@@ -54,10 +56,8 @@ impl Control {
     /// A peer's outlet offers itself: each inlet of its name that is not paired with it takes it up or refuses.
     fn take_up(&mut self, number: u64, peer: &Peer, offer: &Offer) {
         let fitting = self.inlets.values().filter(|inlet| *inlet.name() == offer.name);
-        let fresh: Vec<_> = fitting
-            .filter(|inlet| !self.pairs.contains_key(&(offer.outlet, inlet.id())))
-            .cloned()
-            .collect();
+        let fresh: Vec<_> =
+            fitting.filter(|inlet| !self.pairs.contains_key(&(offer.outlet, inlet.id()))).cloned().collect();
         for inlet in fresh {
             let answer = match inlet.join(peer, offer.clone()) {
                 Ok(join) => {

@@ -213,8 +213,12 @@ impl Control {
     fn drop_silent(&mut self) {
         let now = Instant::now();
         let is_late = |connection: &Connection| connection.deadline().is_some_and(|deadline| deadline <= now);
-        let late: Vec<u64> =
-            self.connections.iter().filter(|(_, connection)| is_late(connection)).map(|(number, _)| *number).collect();
+        let late: Vec<u64> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| is_late(connection))
+            .map(|(number, _)| *number)
+            .collect();
         for number in late {
             self.expel(number, &Violation("it keeps silent".to_owned()));
         }

@@ -42,17 +42,27 @@ impl Control {
         Some(number)
     }
 
-    /// Accepts every connection that waits, from our own user.
+    /// Accepts every connection that waits, from our own user. A caller that has greeted by now is served at once, so
+    /// only those who keep silent count as strangers; when there are too many, the one who has been silent longest
+    /// goes, and newcomers are still heard.
     pub(super) fn accept_all(&mut self) {
         while let Ok(channel) = self.membership.listener().accept() {
-            let is_ours = channel.peer_uid().is_ok_and(is_our_user);
-            let strangers = self.connections.values().filter(|connection| connection.node().is_none()).count();
-            if !is_ours || strangers >= STRANGERS_MAX {
-                let reason = if is_ours { "too many callers that do not say who they are" } else { "another user called" };
-                self.note_violation(reason);
+            if !channel.peer_uid().is_ok_and(is_our_user) {
+                self.note_violation("another user called");
             } else if let Some(number) = self.watch(Connection::new(channel, Stage::Answered)) {
                 self.serve(number);
+                self.dismiss_strangers();
             }
+        }
+    }
+
+    fn dismiss_strangers(&mut self) {
+        let strangers = self.connections.iter().filter(|(_, connection)| connection.node().is_none());
+        let strangers: Vec<u64> = strangers.map(|(number, _)| *number).collect();
+        if strangers.len() > STRANGERS_MAX
+            && let Some(&first) = strangers.iter().min()
+        {
+            self.expel(first, &Violation("too many callers do not say who they are".to_owned()));
         }
     }
 
@@ -76,7 +86,8 @@ impl Control {
         if !is_answer && !self.settle_crossing(number, hello.node) {
             return Ok(());
         }
-        let bell = PeerBell::receive(&hello.bell, hello.eventfd).map_err(|error| Violation(error.to_string()))?;
+        let bell =
+            PeerBell::receive(&hello.bell, hello.eventfd).map_err(|error| Violation(error.to_string()))?;
         let watched = self.epoll.add(&hello.pidfd, pidfd_token(number), Interest::Read);
         watched.map_err(|error| Violation(format!("its pidfd cannot be watched: {error}")))?;
         let peer = Peer { node: hello.node, name: hello.name.into(), bell: Arc::new(bell) };
@@ -96,7 +107,8 @@ impl Control {
     /// `node` made, does.
     fn settle_crossing(&mut self, number: u64, node: NodeId) -> bool {
         let Some(&ours) = self.by_node.get(&node) else { return true };
-        let is_established = self.connections.get(&ours).is_some_and(|connection| connection.peer().is_some());
+        let is_established =
+            self.connections.get(&ours).is_some_and(|connection| connection.peer().is_some());
         if is_established || self.own.node < node {
             self.remove(number);
             return false;
@@ -110,7 +122,13 @@ impl Control {
     }
 
     /// The peer speaks no version that we understand: everybody who waits for it is told.
-    pub(super) fn mismatch(&mut self, node: NodeId, name: &str, least: u16, most: u16) -> Result<(), Violation> {
+    pub(super) fn mismatch(
+        &mut self,
+        node: NodeId,
+        name: &str,
+        least: u16,
+        most: u16,
+    ) -> Result<(), Violation> {
         let reason = format!(
             "it speaks protocol {least} to {most}, we speak {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}; \
              build both from one version"
@@ -149,7 +167,8 @@ impl Control {
     /// A peer broke the rules: it is dropped, and that is counted.
     pub(super) fn expel(&mut self, number: u64, violation: &Violation) {
         let Some(expelled) = self.remove(number) else { return };
-        let name = expelled.peer().map_or_else(|| "a caller".to_owned(), |peer| format!("node `{}`", peer.name));
+        let name =
+            expelled.peer().map_or_else(|| "a caller".to_owned(), |peer| format!("node `{}`", peer.name));
         self.note_violation(&format!("{name}: {violation}"));
         if let Some(node) = expelled.node()
             && self.by_node.get(&node) == Some(&number)

@@ -46,7 +46,8 @@ impl Location {
         {
             return Directory::open_all(Path::new(&path));
         }
-        let domain = self.domain.clone().or_else(|| env::var("TIDEPOST_DOMAIN").ok().filter(|name| !name.is_empty()));
+        let domain =
+            self.domain.clone().or_else(|| env::var("TIDEPOST_DOMAIN").ok().filter(|name| !name.is_empty()));
         let domain = Name::new(domain.as_deref().unwrap_or(DEFAULT_DOMAIN))?.file_name();
         let (base, own_part) = match set_variable("XDG_RUNTIME_DIR") {
             Some(runtime) => (PathBuf::from(runtime), "tidepost".to_owned()),
@@ -204,6 +205,9 @@ mod tests {
     #[test]
     fn the_text_names_path_and_remedy() {
         let error = unusable(Path::new("/x"), DirectoryProblem::Owner { owner: 5, ours: 7 }).to_string();
-        assert!(error.contains("/x") && error.contains("user 5") && error.contains("TIDEPOST_DIR"), "{error}");
+        assert!(
+            error.contains("/x") && error.contains("user 5") && error.contains("TIDEPOST_DIR"),
+            "{error}"
+        );
     }
 }

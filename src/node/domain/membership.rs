@@ -72,7 +72,10 @@ impl Membership {
     pub(crate) fn new(domain: Domain, node: NodeId, name: &Name) -> Result<Self, OpenError> {
         let refused = |what: &'static str| {
             let path = domain.path().display().to_string();
-            move |source| OpenError::System { action: format!("{what} in the domain directory {path}"), source }
+            move |source| OpenError::System {
+                action: format!("{what} in the domain directory {path}"),
+                source,
+            }
         };
         let note = Note {
             boot_id: domain.boot_id().to_owned(),
@@ -167,8 +170,9 @@ fn try_create_lock(domain: &Domain, half_made: &str, complete: &str, note: &Note
 fn create_socket(domain: &Domain, node: NodeId) -> io::Result<Listener> {
     let complete = format!("{node}{SOCKET_SUFFIX}");
     let half_made = format!("{complete}{NEW_SUFFIX}");
-    let listener = Listener::bind(&domain.address(&half_made)?)
-        .and_then(|listener| fs::renameat(&domain.nodes, &half_made, &domain.nodes, &complete).map(|()| listener));
+    let listener = Listener::bind(&domain.address(&half_made)?).and_then(|listener| {
+        fs::renameat(&domain.nodes, &half_made, &domain.nodes, &complete).map(|()| listener)
+    });
     if listener.is_err() {
         domain.remove_node_file(&half_made);
     }

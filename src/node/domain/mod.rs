@@ -98,7 +98,8 @@ impl Domain {
         if !self.is_of_this_boot(node) {
             return Err(ConnectError::Gone);
         }
-        let channel = self.address(&format!("{node}{SOCKET_SUFFIX}")).and_then(|address| Channel::connect(&address));
+        let channel =
+            self.address(&format!("{node}{SOCKET_SUFFIX}")).and_then(|address| Channel::connect(&address));
         let channel = channel.map_err(ConnectError::from)?;
         let uid = channel.peer_uid().map_err(ConnectError::Resource)?;
         if is_our_user(uid) { Ok(channel) } else { Err(ConnectError::ForeignUser { uid }) }
@@ -177,7 +178,10 @@ pub(crate) mod tests {
         pub(crate) fn leftovers(&self) -> Vec<PathBuf> {
             let list = |path: PathBuf| std::fs::read_dir(path).expect("it is a directory");
             let nodes = list(self.0.join("domain/nodes"));
-            nodes.chain(list(self.0.join("domain/topics"))).map(|entry| entry.expect("readable").path()).collect()
+            nodes
+                .chain(list(self.0.join("domain/topics")))
+                .map(|entry| entry.expect("readable").path())
+                .collect()
         }
     }
 

@@ -46,7 +46,8 @@ impl Name {
 
     /// The text as a name, if it is one.
     pub(crate) fn new(text: &str) -> Result<Self, NameError> {
-        let too_long = |bytes, limit| NameError::TooLong { name: text.chars().take(40).collect(), bytes, limit };
+        let too_long =
+            |bytes, limit| NameError::TooLong { name: text.chars().take(40).collect(), bytes, limit };
         if text.is_empty() {
             return Err(NameError::Empty);
         }

@@ -26,7 +26,8 @@ impl Domain {
     pub(super) fn reap(&self) -> io::Result<()> {
         let files = self.nodes.names()?;
         let dead: Vec<DeadLock> = files.iter().filter_map(|file| self.lock_if_dead(file)).collect();
-        let dead_nodes = dead.iter().filter_map(|lock| lock.file.strip_suffix(LOCK_SUFFIX)?.parse().ok()).collect();
+        let dead_nodes =
+            dead.iter().filter_map(|lock| lock.file.strip_suffix(LOCK_SUFFIX)?.parse().ok()).collect();
         self.remove_entries_of(&dead_nodes)?;
         for file in &files {
             if node_of_socket(file).is_some_and(|node| dead_nodes.contains(&node) || !self.has_lock(node)) {
@@ -116,7 +117,8 @@ mod tests {
     fn copy_all(from: &std::path::Path, to: &std::path::Path) {
         std::fs::create_dir_all(to).expect("it can be created");
         for entry in std::fs::read_dir(from).expect("it is a directory") {
-            let (source, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?))).expect("readable");
+            let (source, kind) =
+                entry.and_then(|entry| Ok((entry.path(), entry.file_type()?))).expect("readable");
             let target = to.join(source.file_name().expect("it has a name"));
             match (kind.is_dir(), kind.is_file()) {
                 (true, _) => copy_all(&source, &target),

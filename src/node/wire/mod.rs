@@ -12,8 +12,8 @@ use super::descriptor::{Difference, Field, Shape, TypeDescriptor};
 use super::domain::Name;
 use super::endpoint::{Admission, Join, Offer, Refusal, Segment};
 use super::identity::{EndpointId, NodeId};
-use codec::{Reader, Writer};
 pub(crate) use codec::WireError;
+use codec::{Reader, Writer};
 
 /// The protocol that this library speaks.
 pub(crate) const PROTOCOL_VERSION: u16 = 1;
@@ -130,7 +130,11 @@ impl Frame {
                 write_refusal(refusal, writer.endpoint(*outlet).endpoint(*inlet))
             }
             Self::Segment(segment) => {
-                writer.endpoint(segment.outlet).u32(segment.index).u32(segment.chunks).u64(segment.chunk_bytes);
+                writer
+                    .endpoint(segment.outlet)
+                    .u32(segment.index)
+                    .u32(segment.chunks)
+                    .u64(segment.chunk_bytes);
                 return vec![Arc::clone(&segment.memory)];
             }
             Self::OutletLeft { outlet } => writer.endpoint(*outlet),

@@ -73,7 +73,11 @@ fn frames() -> Vec<Frame> {
 }
 
 fn descriptors_of(encoded: &Encoded) -> Vec<OwnedFd> {
-    encoded.descriptors.iter().map(|descriptor| descriptor.try_clone().expect("descriptors are left")).collect()
+    encoded
+        .descriptors
+        .iter()
+        .map(|descriptor| descriptor.try_clone().expect("descriptors are left"))
+        .collect()
 }
 
 fn again(frame: &Frame) -> Frame {
@@ -95,7 +99,8 @@ fn every_frame_survives_the_way() {
 #[test]
 fn a_difference_is_told_from_the_readers_side() {
     let difference = Difference { what: "size".to_owned(), ours: "8".to_owned(), theirs: "4".to_owned() };
-    let refuse = Frame::Refuse { outlet: endpoint(1), inlet: endpoint(2), refusal: Refusal::Type(difference) };
+    let refuse =
+        Frame::Refuse { outlet: endpoint(1), inlet: endpoint(2), refusal: Refusal::Type(difference) };
     let Frame::Refuse { refusal: Refusal::Type(read), .. } = again(&refuse) else { panic!("another frame") };
     assert_eq!((read.ours.as_str(), read.theirs.as_str()), ("4", "8"));
 }

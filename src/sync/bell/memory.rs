@@ -5,7 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Mode, SleeperWords, Ticket, clear_bit, set_bit};
-use crate::layout::bell::{BELL_BYTES, BELL_LINE_BYTES, BELL_LINES, SLEEPERS_MAX, SLEEPERS_WORDS, SleeperLine};
+use crate::layout::bell::{
+    BELL_BYTES, BELL_LINE_BYTES, BELL_LINES, SLEEPERS_MAX, SLEEPERS_WORDS, SleeperLine,
+};
 use crate::os::clock::Deadline;
 use crate::os::{eventfd, futex};
 use crate::segment::{Created, Kind, Proven, Segment, SegmentError};

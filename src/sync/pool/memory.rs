@@ -27,7 +27,9 @@ impl PoolMemory {
     /// A peer's segment of the shape that it claims.
     pub(crate) fn receive(memory: impl AsFd, count: u32, chunk_bytes: u64) -> Result<Self, SegmentError> {
         let is_shape = (1..=CHUNKS_MAX).contains(&count) && chunk_bytes > 0;
-        let bytes = Self::segment_bytes(count, chunk_bytes).filter(|_| is_shape).ok_or_else(|| too_large(chunk_bytes))?;
+        let bytes = Self::segment_bytes(count, chunk_bytes)
+            .filter(|_| is_shape)
+            .ok_or_else(|| too_large(chunk_bytes))?;
         if !chunk_bytes.is_multiple_of(CHUNK_ALIGN as u64) {
             let reason = format!("chunks of {chunk_bytes} B are no multiple of {CHUNK_ALIGN}");
             return Err(SegmentError::Unusable { kind: Kind::Pool.name(), reason });
@@ -38,7 +40,9 @@ impl PoolMemory {
 
     fn segment_bytes(count: u32, chunk_bytes: u64) -> Option<usize> {
         let chunks = chunk_bytes.checked_mul(u64::from(count))?;
-        usize::try_from(chunks.checked_add(CHUNKS_OFFSET as u64)?).ok().filter(|&bytes| bytes <= isize::MAX as usize)
+        usize::try_from(chunks.checked_add(CHUNKS_OFFSET as u64)?)
+            .ok()
+            .filter(|&bytes| bytes <= isize::MAX as usize)
     }
 
     fn over(segment: &Arc<Segment>, count: u32, chunk_bytes: usize) -> Self {

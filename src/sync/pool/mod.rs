@@ -33,7 +33,7 @@ pub(crate) fn chunks_per_segment(class: usize) -> u32 {
 }
 
 /// A message on its way, with the chunk that carries it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Flight {
     sequence: u64,
     chunk: ChunkAddress,
@@ -53,9 +53,14 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// An empty pool for a ring of `slots`, which never have more messages on their way.
+    /// An empty pool for a ring of `slots`, which never have more messages on their way. The list of those has its
+    /// pages from the start: a send must not be the first to touch one.
     pub(crate) fn for_ring(slots: usize) -> Self {
-        Self { in_flight: VecDeque::with_capacity(slots + 1), ..Self::default() }
+        let nowhere =
+            Flight { sequence: u64::MAX, chunk: ChunkAddress { segment: u32::MAX, chunk: u32::MAX } };
+        let mut in_flight = VecDeque::from(vec![nowhere; slots + 1]);
+        in_flight.clear();
+        Self { in_flight, ..Self::default() }
     }
 
     /// A free chunk of this class, the one that came back last.
@@ -71,7 +76,10 @@ impl Pool {
 
     /// The chunk now carries the message `sequence`.
     pub(crate) fn send(&mut self, chunk: ChunkAddress, sequence: u64) {
-        debug_assert!(self.in_flight.back().is_none_or(|last| last.sequence < sequence), "sequences only rise");
+        debug_assert!(
+            self.in_flight.back().is_none_or(|last| last.sequence < sequence),
+            "sequences only rise"
+        );
         self.in_flight_bytes += self.class(chunk);
         self.in_flight.push_back(Flight { sequence, chunk });
     }

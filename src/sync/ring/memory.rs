@@ -79,7 +79,10 @@ impl Writer<RingMemory> {
     /// If there is no space, or a slot cannot hold as much: errors in this library.
     #[inline]
     pub(crate) fn payload_mut(&mut self, length: usize) -> &mut [u8] {
-        assert!(self.has_space() && length <= self.geometry.capacity(), "only free slots are written, within bounds");
+        assert!(
+            self.has_space() && length <= self.geometry.capacity(),
+            "only free slots are written, within bounds"
+        );
         let start = self.words.payload_start(self.geometry.index(self.tail));
         // SAFETY: in bounds by the assertion; the ring is our own, mapped for writing, and this is its only
         // writer, borrowed exclusively. No reader looks at the slot: its word carries an older lap, and the
@@ -91,7 +94,10 @@ impl Writer<RingMemory> {
     /// Writes the length of a body into the header of the next slot.
     #[inline]
     pub(crate) fn put_body_header(&mut self, length: usize) {
-        assert!(self.has_space() && self.geometry.payload_offset() >= BODY_PAYLOAD_OFFSET, "bodies have headers");
+        assert!(
+            self.has_space() && self.geometry.payload_offset() >= BODY_PAYLOAD_OFFSET,
+            "bodies have headers"
+        );
         let header = self.words.header(self.geometry.index(self.tail)).as_ptr();
         // SAFETY: as for `payload_mut`: a free slot of ours, with room for a header before the payload.
         unsafe { (&raw mut (*header).length).write(length as u64) };
@@ -187,7 +193,8 @@ impl CursorMemory {
 
     fn over(segment: &Arc<Segment>, offset: u32, hold_limit: u32) -> Result<Self, SegmentError> {
         let offset = offset as usize;
-        if offset < CURSOR_LINE_BYTES || offset + CURSOR_LINE_BYTES > PINS_OFFSET || !offset.is_multiple_of(8) {
+        if offset < CURSOR_LINE_BYTES || offset + CURSOR_LINE_BYTES > PINS_OFFSET || !offset.is_multiple_of(8)
+        {
             return Err(unusable(format!("its cursor line is said to be at {offset}")));
         }
         let line = segment.own_range(offset, CURSOR_LINE_BYTES, 8);

@@ -26,8 +26,15 @@ pub(crate) struct Reader<W, C> {
 impl<W: RingWords, C: CursorWords> Reader<W, C> {
     /// A reader that starts at `start`, with its cursor there.
     pub(crate) fn new(words: W, cursor: C, geometry: Geometry, start: u64) -> Self {
-        let mut reader =
-            Self { words, cursor, geometry, position: start, released: start, release_at: 0, outside_bytes: 0 };
+        let mut reader = Self {
+            words,
+            cursor,
+            geometry,
+            position: start,
+            released: start,
+            release_at: 0,
+            outside_bytes: 0,
+        };
         reader.release_at = start + reader.release_every();
         reader
     }

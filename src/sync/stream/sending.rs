@@ -204,7 +204,12 @@ impl SendingEnd {
     pub(crate) fn grow(&mut self, length: usize) -> Result<NewSegment, SegmentError> {
         let class = pool::class_of(length).ok_or_else(|| pool::too_large(length as u64))?;
         let (memory, created) = PoolMemory::create(class)?;
-        let segment = NewSegment { index: self.pool.next_segment(), chunks: memory.count(), chunk_bytes: class, created };
+        let segment = NewSegment {
+            index: self.pool.next_segment(),
+            chunks: memory.count(),
+            chunk_bytes: class,
+            created,
+        };
         self.awaited = Some(memory);
         Ok(segment)
     }

@@ -59,7 +59,8 @@ impl Actor {
     /// Two numbers, which is how every part reports.
     pub fn two_numbers(&mut self) -> Result<(u64, u64), Failure> {
         let line = self.line()?;
-        let (first, second) = line.split_once(' ').ok_or_else(|| format!("the {} said `{line}`", self.part))?;
+        let (first, second) =
+            line.split_once(' ').ok_or_else(|| format!("the {} said `{line}`", self.part))?;
         Ok((first.parse()?, second.parse()?))
     }
 

@@ -31,11 +31,15 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let stage = Stage::build()?;
     let file = arguments.file.clone().map_or_else(std::env::current_exe, Ok)?;
-    println!("Tidepost: one process publishes, others subscribe. Every byte is checked by those who receive it.\n");
+    println!(
+        "Tidepost: one process publishes, others subscribe. Every byte is checked by those who receive it.\n"
+    );
     send_file(&stage, &file)?;
     send_frames(&stage)?;
     compare()?;
-    println!("\nNext: `tidepost bench latency` and `tidepost bench throughput` measure with care; see README.md.");
+    println!(
+        "\nNext: `tidepost bench latency` and `tidepost bench throughput` measure with care; see README.md."
+    );
     Ok(())
 }
 
@@ -52,7 +56,8 @@ fn send_file(stage: &Stage, file: &Path) -> Result<(), Failure> {
         text::bytes(bytes.len() as u64)
     );
     let expected = parts::checksum_of_rounds(&bytes, rounds);
-    let mut readers = vec![Actor::start(stage, "file-reader", &[])?, Actor::start(stage, "file-reader", &[])?];
+    let mut readers =
+        vec![Actor::start(stage, "file-reader", &[])?, Actor::start(stage, "file-reader", &[])?];
     let mut victim = Actor::start(stage, "file-victim", &[(total / 2).to_string()])?;
     let start = Instant::now();
     let publisher = Actor::start(stage, "file-publisher", &[file.display().to_string(), rounds.to_string()])?;
@@ -63,9 +68,17 @@ fn send_file(stage: &Stage, file: &Path) -> Result<(), Failure> {
     for (number, reader) in readers.iter_mut().enumerate() {
         let (received, checksum) = reader.two_numbers()?;
         if (received, checksum) != (total, expected) {
-            return Err(format!("subscriber {} received {received} B with checksum {checksum:016x}", number + 1).into());
+            return Err(format!(
+                "subscriber {} received {received} B with checksum {checksum:016x}",
+                number + 1
+            )
+            .into());
         }
-        println!("   subscriber {}  received {} with checksum {checksum:016x}: intact", number + 1, text::bytes(total));
+        println!(
+            "   subscriber {}  received {} with checksum {checksum:016x}: intact",
+            number + 1,
+            text::bytes(total)
+        );
     }
     publisher.finish()?;
     readers.into_iter().try_for_each(Actor::finish)?;
@@ -75,7 +88,10 @@ fn send_file(stage: &Stage, file: &Path) -> Result<(), Failure> {
 }
 
 fn send_frames(stage: &Stage) -> Result<(), Failure> {
-    println!("2. Video: {FRAMES} frames of 1920 × 1080 RGB ({} each), drawn and read in place", text::bytes(parts::FRAME_BYTES as u64));
+    println!(
+        "2. Video: {FRAMES} frames of 1920 × 1080 RGB ({} each), drawn and read in place",
+        text::bytes(parts::FRAME_BYTES as u64)
+    );
     let mut viewers = vec![Actor::start(stage, "viewer", &[])?, Actor::start(stage, "viewer", &[])?];
     let camera = Actor::start(stage, "camera", &[FRAMES.to_string()])?;
     for (number, viewer) in viewers.iter_mut().enumerate() {
@@ -93,14 +109,20 @@ fn send_frames(stage: &Stage) -> Result<(), Failure> {
 }
 
 fn compare() -> Result<(), Failure> {
-    println!("3. What it costs, beside what the kernel offers (two processes, busy, every byte written and read)\n");
+    println!(
+        "3. What it costs, beside what the kernel offers (two processes, busy, every byte written and read)\n"
+    );
     let plan = |pattern, sizes| Plan { pattern, sizes, rounds: 1, effort: Effort::Quick, with_kernel: true };
     let latency = report::measure(&plan(Pattern::PingPong, vec![56, 1 << 20]), |_, _| ())?;
     let stream = report::measure(&plan(Pattern::Stream { batch: 1 }, vec![56, 1 << 20]), |_, _| ())?;
     println!("   {:14}{:>12}{:>12}{:>16}{:>12}", "", "one 56 B", "one 1 MiB", "56 B messages", "1 MiB");
     println!("   {:14}{:>12}{:>12}{:>16}{:>12}", "", "takes", "takes", "a second", "a second");
-    for (engine, name) in [(Engine::Tidepost, "Tidepost"), (Engine::Pipe, "pipe"), (Engine::Unix, "Unix socket")] {
-        let of = |rounds: &[Round], index: usize| rounds.get(index).and_then(|round| round.of(engine)).unwrap_or_default();
+    for (engine, name) in
+        [(Engine::Tidepost, "Tidepost"), (Engine::Pipe, "pipe"), (Engine::Unix, "Unix socket")]
+    {
+        let of = |rounds: &[Round], index: usize| {
+            rounds.get(index).and_then(|round| round.of(engine)).unwrap_or_default()
+        };
         let takes = |index| text::nanoseconds(of(&latency, index).p50_ns);
         let rate = |index| text::rate(of(&stream, index).per_second);
         println!("   {name:14}{:>12}{:>12}{:>16}{:>12}", takes(0), takes(1), rate(0), rate(1));

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use tidepost::{Message, Node, Overflow, Publisher, Subscriber};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::Failure;
 
@@ -30,7 +30,9 @@ struct Frame {
 
 /// Plays the part that the arguments name: a part, the domain's directory, and what else the part needs.
 pub fn play_part(arguments: &[String]) -> Result<(), Failure> {
-    let [part, directory, rest @ ..] = arguments else { return Err("this command is for the demo only".into()) };
+    let [part, directory, rest @ ..] = arguments else {
+        return Err("this command is for the demo only".into());
+    };
     let node = Node::builder().name(part).directory(Path::new(directory)).open()?;
     let argument = |index: usize| rest.get(index).map(String::as_str).unwrap_or_default();
     match part.as_str() {
@@ -45,7 +47,8 @@ pub fn play_part(arguments: &[String]) -> Result<(), Failure> {
 
 fn publish_file(node: &Node, path: &Path, rounds: u64) -> Result<(), Failure> {
     let bytes = std::fs::read(path)?;
-    let mut publisher: Publisher<[u8]> = node.topic("file").slot_bytes(CHUNK_BYTES).publisher(Overflow::Block)?;
+    let mut publisher: Publisher<[u8]> =
+        node.topic("file").slot_bytes(CHUNK_BYTES).publisher(Overflow::Block)?;
     publisher.wait_for_subscribers(3, CONNECT)?;
     for _ in 0..rounds {
         for chunk in bytes.chunks(CHUNK_BYTES) {
