@@ -75,6 +75,9 @@ fn kill_publisher(stage: &Stage, subscriber: &mut Subscriber<Words>) {
     counter.expect("counting");
     let first = subscriber.recv().expect("receiving succeeds").sequence();
     counter.kill();
+    while subscriber.publishers() > 0 {
+        std::thread::yield_now();
+    }
     let mut next = first + 1;
     while let Some(sample) = subscriber.try_recv().expect("receiving succeeds") {
         assert_eq!(
