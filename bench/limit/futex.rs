@@ -41,12 +41,12 @@ impl Handover {
         let _ = futex::wake(self.bell(), Flags::empty(), 1);
     }
 
-    /// Sleeps until a time stamp is handed over.
+    /// Sleeps until a time stamp is handed over; one that came while we were late is still counted.
     pub fn receive(&mut self) -> u64 {
         while self.bell().load(Ordering::Acquire) == self.seen {
             let _ = futex::wait(self.bell(), Flags::empty(), self.seen, None);
         }
-        self.seen = self.bell().load(Ordering::Acquire);
+        self.seen = self.seen.wrapping_add(1);
         self.stamp().load(Ordering::Relaxed)
     }
 }
