@@ -72,7 +72,7 @@ impl Sender {
             sleeper_line: sleeper.number(),
             ring: created.memory,
         };
-        let shared = PublisherShared::new(Arc::clone(node.shared()), offer, sleeper, sleepers, end.mirror());
+        let shared = PublisherShared::new(Arc::clone(node.shared()), offer, sleeper, sleepers, end.shared_tail());
         let sender = Self {
             end,
             shared: Arc::new(shared),
@@ -88,12 +88,17 @@ impl Sender {
     }
 
     /// Sends one message, waiting without end if the policy says so.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), SendError> {
-        if self.end.is_always_inline(bytes.len()) && self.end.try_send_inline(bytes) {
+        if self.end.try_send_inline(bytes) {
             self.wake_sleepers();
             return Ok(());
         }
+        self.send_slowly(bytes)
+    }
+
+    #[inline(never)]
+    fn send_slowly(&mut self, bytes: &[u8]) -> Result<(), SendError> {
         self.send_until(bytes, || Deadline::NEVER)
     }
 
@@ -112,11 +117,16 @@ impl Sender {
     }
 
     /// Publishes one message of many: sleepers are woken later.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put(&mut self, bytes: &[u8]) -> Result<(), SendError> {
-        if self.end.is_always_inline(bytes.len()) && self.end.try_send_inline(bytes) {
+        if self.end.try_send_inline(bytes) {
             return Ok(());
         }
+        self.put_slowly(bytes)
+    }
+
+    #[inline(never)]
+    fn put_slowly(&mut self, bytes: &[u8]) -> Result<(), SendError> {
         self.make_room(bytes.len())?;
         self.end.loan_mut().copy_from_slice(bytes);
         self.end.commit();

@@ -13,6 +13,9 @@ use crate::sync::door::AtomicU64;
 use crate::sync::geometry::Geometry;
 use crate::sync::pool::ChunkAddress;
 
+/// Payloads in bytes up to which [`Writer::put_payload`] copies word by word.
+const WORDWISE_BYTES_MAX: usize = 128;
+
 /// A mapped ring segment.
 #[derive(Clone, Debug)]
 pub(crate) struct RingMemory {
@@ -83,12 +86,36 @@ impl Writer<RingMemory> {
             self.has_space() && length <= self.geometry.capacity(),
             "only free slots are written, within bounds"
         );
-        let start = self.words.payload_start(self.geometry.index(self.tail));
+        let start = self.words.payload_start(self.geometry.index(self.tail()));
         // SAFETY: in bounds by the assertion; the ring is our own, mapped for writing, and this is its only
         // writer, borrowed exclusively. No reader looks at the slot: its word carries an older lap, and the
         // messages of that lap have been released by all (`has_space`); whoever pinned one of them is asked
         // about before (`previous_of_slot`), or had copied it.
         unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), length) }
+    }
+
+    /// Copies a payload into the next slot.
+    ///
+    /// Short ones go word by word: a message is mostly written right before it is sent, in words, and a wider load
+    /// from stores that are still on their way to the cache waits for them.
+    ///
+    /// # Panics
+    /// As [`Writer::payload_mut`].
+    #[inline]
+    pub(crate) fn put_payload(&mut self, payload: &[u8]) {
+        let place = self.payload_mut(payload.len());
+        if payload.len() > WORDWISE_BYTES_MAX {
+            return place.copy_from_slice(payload);
+        }
+        let (words, rest) = payload.as_chunks::<8>();
+        let (places, rest_places) = place.split_at_mut(words.len() * 8);
+        let places = places.as_mut_ptr().cast::<u64>();
+        for (index, word) in words.iter().enumerate() {
+            // SAFETY: within `places`, borrowed exclusively; payloads start at multiples of eight bytes. Volatile, so
+            // that neighbours are not merged into one wide copy.
+            unsafe { places.add(index).write_volatile(u64::from_ne_bytes(*word)) };
+        }
+        rest_places.copy_from_slice(rest);
     }
 
     /// Writes the length of a body into the header of the next slot.
@@ -98,7 +125,7 @@ impl Writer<RingMemory> {
             self.has_space() && self.geometry.payload_offset() >= BODY_PAYLOAD_OFFSET,
             "bodies have headers"
         );
-        let header = self.words.header(self.geometry.index(self.tail)).as_ptr();
+        let header = self.words.header(self.geometry.index(self.tail())).as_ptr();
         // SAFETY: as for `payload_mut`: a free slot of ours, with room for a header before the payload.
         unsafe { (&raw mut (*header).length).write(length as u64) };
     }
@@ -107,7 +134,7 @@ impl Writer<RingMemory> {
     #[inline]
     pub(crate) fn put_pooled_header(&mut self, address: ChunkAddress, length: usize) {
         assert!(self.has_space(), "only free slots are written");
-        let header = self.words.header(self.geometry.index(self.tail)).as_ptr();
+        let header = self.words.header(self.geometry.index(self.tail())).as_ptr();
         // SAFETY: as for `payload_mut`: a free slot of ours; a slot has at least 64 bytes. If a sample of its
         // body is pinned, that body begins behind the header.
         unsafe {

@@ -27,6 +27,8 @@ pub(crate) struct ReceivingEnd {
     found: Option<Found>,
     empty_polls: u32,
     run_start: u64,
+    quiet_at: u64,
+    quiet: u32,
 }
 
 /// The bytes of the message that the last poll found.
@@ -126,7 +128,7 @@ impl ReceivingEnd {
     /// An end that starts at `start`, where the sender admitted it.
     pub(crate) fn new(attachment: Arc<Attachment>, geometry: Geometry, start: u64) -> Self {
         let reader = Reader::new(attachment.ring.clone(), attachment.cursor.clone(), geometry, start);
-        Self { reader, attachment, segments: Vec::new(), found: None, empty_polls: 0, run_start: start }
+        Self { reader, attachment, segments: Vec::new(), found: None, empty_polls: 0, run_start: start, quiet_at: start, quiet: 0 }
     }
 
     /// Looks for the next message, as long as `extent` says. Messages lent before are over.
@@ -236,10 +238,20 @@ impl ReceivingEnd {
     #[cold]
     fn nothing(&mut self) -> Poll {
         let position = self.reader.position();
-        if position - self.run_start >= RUN_MESSAGES {
-            (0..RUN_PAUSES).for_each(|_| std::hint::spin_loop());
+        static P: std::sync::OnceLock<(u64,u64,u32)> = std::sync::OnceLock::new();
+        let e = |n: &str, d: &str| std::env::var(n).unwrap_or(d.into()).parse::<u64>().unwrap();
+        let (rm, rp, q) = *P.get_or_init(|| (e("RM", "16"), e("RP", "24"), e("Q", "4") as u32));
+        if position != self.quiet_at {
+            (self.quiet_at, self.quiet) = (position, 0);
+            if position - self.run_start >= rm {
+                (0..rp).for_each(|_| std::hint::spin_loop());
+            }
+        } else {
+            self.quiet += 1;
+            if self.quiet > q {
+                self.run_start = position;
+            }
         }
-        self.run_start = position;
         // What a sender published before it closed is there once we have seen that it closed.
         if self.attachment.is_closed() && self.reader.peek().is_none() {
             return Poll::End;

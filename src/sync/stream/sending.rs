@@ -45,6 +45,8 @@ enum Room {
 pub(crate) struct SendingEnd {
     writer: Writer<RingMemory>,
     geometry: Geometry,
+    /// Messages shorter than this always go into their slot.
+    inline_end: usize,
     pool: Pool,
     chunks: OwnChunks,
     held: Vec<u64>,
@@ -57,9 +59,11 @@ impl SendingEnd {
     /// A fresh stream of this shape, and its ring segment to offer.
     pub(crate) fn create(geometry: Geometry, held_max: usize) -> Result<(Self, Created), SegmentError> {
         let (memory, created) = RingMemory::create(geometry)?;
+        let capacity = geometry.capacity();
         let end = Self {
             writer: Writer::new(memory, geometry),
             geometry,
+            inline_end: if capacity <= INLINE_BYTES_MAX { capacity + 1 } else { 0 },
             pool: Pool::for_ring(geometry.slots()),
             chunks: OwnChunks::default(),
             held: Vec::with_capacity(held_max),
@@ -70,8 +74,8 @@ impl SendingEnd {
     }
 
     /// The tail for the control thread.
-    pub(crate) fn mirror(&self) -> Arc<AtomicU64> {
-        self.writer.mirror()
+    pub(crate) fn shared_tail(&self) -> Arc<AtomicU64> {
+        self.writer.shared_tail()
     }
 
     /// The sequence number of the next message.
@@ -80,22 +84,16 @@ impl SendingEnd {
         self.writer.tail()
     }
 
-    /// Writes and publishes a message that fits into a slot inline, if there is a slot. `length` is a constant
-    /// wherever the type is, and the copy is then a few moves.
-    #[inline]
+    /// Writes and publishes a message, if it belongs into a slot, whoever holds what, and there is one. `length` is a
+    /// constant wherever the type is, and the copy is then a few moves.
+    #[inline(always)]
     pub(crate) fn try_send_inline(&mut self, payload: &[u8]) -> bool {
-        if !self.writer.has_space() {
+        if payload.len() >= self.inline_end || !self.writer.has_space() {
             return false;
         }
-        self.writer.payload_mut(payload.len()).copy_from_slice(payload);
+        self.writer.put_payload(payload);
         self.writer.publish(Carriage::Inline(payload.len()));
         true
-    }
-
-    /// Whether a message of this length always goes into its slot, whoever holds what.
-    #[inline]
-    pub(crate) fn is_always_inline(&self, length: usize) -> bool {
-        length <= self.geometry.capacity() && self.geometry.capacity() <= INLINE_BYTES_MAX
     }
 
     /// Finds room for a message of `length` bytes. A room that was not published is given up.
