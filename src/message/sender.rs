@@ -72,7 +72,8 @@ impl Sender {
             sleeper_line: sleeper.number(),
             ring: created.memory,
         };
-        let shared = PublisherShared::new(Arc::clone(node.shared()), offer, sleeper, sleepers, end.shared_tail());
+        let shared =
+            PublisherShared::new(Arc::clone(node.shared()), offer, sleeper, sleepers, end.shared_tail());
         let sender = Self {
             end,
             shared: Arc::new(shared),

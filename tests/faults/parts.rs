@@ -52,7 +52,8 @@ pub fn wait() {
 pub fn play() {
     let Ok(part) = std::env::var(PART) else { return };
     // A test that is killed itself takes its processes along.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).expect("Linux has it");
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .expect("Linux has it");
     let mut arguments = part.split_whitespace();
     let part = arguments.next().unwrap_or_default().to_owned();
     let argument = arguments.next().map_or(0, |argument| argument.parse().expect("arguments are numbers"));

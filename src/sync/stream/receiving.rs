@@ -12,11 +12,14 @@ use crate::sync::slot::{Carriage, SlotWord};
 
 /// Empty polls after which space is given back although little has been read.
 const IDLE_POLLS: u32 = 64;
-/// Messages in a row after which the next empty poll waits a little.
+/// Messages in a run after which the next empty poll waits a little: a reader that polls at the tail takes the line
+/// from the writer once more for each message, and halves the stream.
 const RUN_MESSAGES: u64 = 16;
-/// How often that wait relaxes the processor: a reader that polls at the tail takes the line from the writer
-/// once for each message, and halves the stream.
-const RUN_PAUSES: u32 = 24;
+/// How often that wait relaxes the processor.
+const RUN_PAUSES: u32 = 48;
+/// Empty polls that end a run. A reader in step with the writer has fewer between two messages, one that waits for an
+/// answer many more.
+const RUN_GAP_POLLS: u32 = 5;
 
 /// The receiving end.
 #[derive(Debug)]
@@ -25,10 +28,10 @@ pub(crate) struct ReceivingEnd {
     attachment: Arc<Attachment>,
     segments: Vec<Arc<PoolMemory>>,
     found: Option<Found>,
-    empty_polls: u32,
+    /// Empty polls since the message before `idle_at`.
+    idle: u32,
+    idle_at: u64,
     run_start: u64,
-    quiet_at: u64,
-    quiet: u32,
 }
 
 /// The bytes of the message that the last poll found.
@@ -128,7 +131,15 @@ impl ReceivingEnd {
     /// An end that starts at `start`, where the sender admitted it.
     pub(crate) fn new(attachment: Arc<Attachment>, geometry: Geometry, start: u64) -> Self {
         let reader = Reader::new(attachment.ring.clone(), attachment.cursor.clone(), geometry, start);
-        Self { reader, attachment, segments: Vec::new(), found: None, empty_polls: 0, run_start: start, quiet_at: start, quiet: 0 }
+        Self {
+            reader,
+            attachment,
+            segments: Vec::new(),
+            found: None,
+            idle: 0,
+            idle_at: start,
+            run_start: start,
+        }
     }
 
     /// Looks for the next message, as long as `extent` says. Messages lent before are over.
@@ -238,27 +249,21 @@ impl ReceivingEnd {
     #[cold]
     fn nothing(&mut self) -> Poll {
         let position = self.reader.position();
-        static P: std::sync::OnceLock<(u64,u64,u32)> = std::sync::OnceLock::new();
-        let e = |n: &str, d: &str| std::env::var(n).unwrap_or(d.into()).parse::<u64>().unwrap();
-        let (rm, rp, q) = *P.get_or_init(|| (e("RM", "16"), e("RP", "24"), e("Q", "4") as u32));
-        if position != self.quiet_at {
-            (self.quiet_at, self.quiet) = (position, 0);
-            if position - self.run_start >= rm {
-                (0..rp).for_each(|_| std::hint::spin_loop());
-            }
-        } else {
-            self.quiet += 1;
-            if self.quiet > q {
-                self.run_start = position;
+        if position != self.idle_at {
+            (self.idle_at, self.idle) = (position, 0);
+            if position - self.run_start >= RUN_MESSAGES {
+                (0..RUN_PAUSES).for_each(|_| std::hint::spin_loop());
             }
         }
         // What a sender published before it closed is there once we have seen that it closed.
         if self.attachment.is_closed() && self.reader.peek().is_none() {
             return Poll::End;
         }
-        self.empty_polls += 1;
-        if self.empty_polls >= IDLE_POLLS {
-            self.empty_polls = 0;
+        self.idle = self.idle.saturating_add(1);
+        if self.idle == RUN_GAP_POLLS {
+            self.run_start = position;
+        }
+        if self.idle == IDLE_POLLS {
             self.release();
         }
         Poll::Nothing
