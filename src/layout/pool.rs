@@ -6,5 +6,3 @@ pub const CHUNKS_OFFSET: usize = 4096;
 pub const CHUNK_ALIGN: usize = 4096;
 /// The most chunks of one segment.
 pub const CHUNKS_MAX: u32 = 64;
-/// The bytes that the chunks of one segment aim at, when one chunk is smaller.
-pub const SEGMENT_BYTES_TARGET: usize = 2 << 20;

@@ -24,12 +24,10 @@ pub const STRIDE_MAX: usize = BODY_PAYLOAD_OFFSET + BODY_BYTES_MAX;
 pub const LAP_SHIFT: u32 = 16;
 /// Where the kind starts in a slot word.
 pub const KIND_SHIFT: u32 = 14;
-/// The bits of the kind, once shifted down.
+/// The bits of the kind, once shifted down; kind 0 is an empty slot.
 pub const KIND_MASK: u64 = 0b11;
 /// The bits of the length.
 pub const LENGTH_MASK: u64 = 0x3fff;
-/// Nothing has been published here yet.
-pub const SLOT_EMPTY: u64 = 0;
 /// The payload lies in the slot; its length is in the slot word.
 pub const SLOT_INLINE: u64 = 1;
 /// The payload lies in the slot behind a [`SlotHeader`], which has its length.

@@ -12,7 +12,7 @@ use crate::os::clock::Deadline;
 use crate::sync::bell::{Mode, Ticket};
 use crate::sync::door::{Ordering, fence};
 use crate::sync::geometry::Geometry;
-use crate::sync::stream::{Need, SendingEnd, Warmth};
+use crate::sync::stream::{GrowError, Need, SendingEnd, Warmth};
 
 /// Looks at the cursors before a publisher without room goes to sleep.
 const LOOKS_BEFORE_SLEEP: u32 = 2_000;
@@ -206,6 +206,9 @@ impl Sender {
 
     /// Whether a cold chunk will do: after a while of looking for a warm one, or at once if nobody reads.
     fn wait_for_warmth(&mut self, length: usize) -> Warmth {
+        if self.end.is_window_short(length) {
+            return Warmth::Any;
+        }
         let may_wait = self.options.overflow == Overflow::Block && !self.is_stalled && self.readers() > 0;
         for _ in 0..if may_wait { LOOKS_FOR_WARMTH } else { 0 } {
             match self.end.prepare(length, Warmth::Warm) {
@@ -230,19 +233,12 @@ impl Sender {
             }
             return Ok(is_written);
         }
-        let growth = self.end.growth(length);
-        let (needed, allocated) =
-            growth.ok_or_else(|| SendError::TooLarge { topic: self.shared.name.shared(), needed: length })?;
-        let is_allowed = allocated.saturating_add(needed) <= self.options.pool_limit;
-        if !is_allowed && self.end.has_chunks_for(length) {
-            return Ok(false);
-        }
-        let created = self.end.grow(length);
-        let created = created.map_err(|source| SendError::Segment {
-            topic: self.shared.name.shared(),
-            source,
-            sent: 0,
+        let topic = || self.shared.name.shared();
+        let created = self.end.grow(length, self.options.pool_limit).map_err(|error| match error {
+            GrowError::TooLarge => SendError::TooLarge { topic: topic(), needed: length },
+            GrowError::Segment(source) => SendError::Segment { topic: topic(), source, sent: 0 },
         })?;
+        let Some(created) = created else { return Ok(false) };
         let segment = Segment {
             outlet: self.shared.id(),
             index: created.index,

@@ -8,9 +8,6 @@ use rustix::mm::{self, MapFlags, ProtFlags};
 
 use super::feature::Feature;
 
-/// Bytes of a page; larger pages are multiples of it, and layouts only rely on it for placement.
-pub(crate) const PAGE_BYTES: usize = 4096;
-
 /// What a mapping may do with its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {

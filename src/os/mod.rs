@@ -3,6 +3,7 @@
 //! Nothing above this module names a system call or a platform. It knows nothing of segments or nodes.
 
 pub(crate) mod barrier;
+pub(crate) mod cache;
 pub(crate) mod clock;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;

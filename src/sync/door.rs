@@ -8,11 +8,8 @@ pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// Tells the processor that this is a spin loop; under loom, that another thread has to run.
-#[inline]
+/// In a spin loop of a model: another thread has to run.
+#[cfg(all(loom, test))]
 pub(crate) fn relax() {
-    #[cfg(loom)]
     loom::thread::yield_now();
-    #[cfg(not(loom))]
-    std::hint::spin_loop();
 }

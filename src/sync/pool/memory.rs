@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use super::{ChunkAddress, chunks_per_segment};
+use super::ChunkAddress;
 use crate::layout::pool::{CHUNK_ALIGN, CHUNKS_MAX, CHUNKS_OFFSET};
 use crate::segment::{Created, Kind, Proven, Segment, SegmentError};
 
@@ -16,9 +16,8 @@ pub(crate) struct PoolMemory {
 }
 
 impl PoolMemory {
-    /// A segment of our own for chunks of `class` bytes, and the descriptor to announce.
-    pub(crate) fn create(class: usize) -> Result<(Self, Created), SegmentError> {
-        let count = chunks_per_segment(class);
+    /// A segment of our own for `count` chunks of `class` bytes, and the descriptor to announce.
+    pub(crate) fn create(class: usize, count: u32) -> Result<(Self, Created), SegmentError> {
         let bytes = Self::segment_bytes(count, class as u64).ok_or_else(|| too_large(class as u64))?;
         let created = Created::new(Kind::Pool, bytes)?;
         Ok((Self::over(&created.segment, count, class), created))

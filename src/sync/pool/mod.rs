@@ -1,17 +1,21 @@
 //! The pool: where messages lie that are too long for a slot.
 //!
 //! The publisher alone decides which chunk carries which message, so allocation is private and plain: a list of
-//! free chunks for each size class, last in, first out, because the chunk that came back last is still in the
-//! cache. What its readers say – cursors and pins – comes in through [`Pool::reclaim`].
+//! free chunks for each size class. What its readers say – cursors and pins – comes in through [`Pool::reclaim`].
+//!
+//! A stream goes round in a **window** of chunks, those that came back last, however many there are besides: few
+//! enough to stay in the cache that the processors share, and enough for a chunk to have left the writer's own cache
+//! before a reader asks for it, and the reader's before it is written again. Handing a line that one core has just
+//! written straight to another costs more than both getting it from the shared cache.
 
 #[cfg(not(loom))]
 mod memory;
 
 use std::collections::VecDeque;
 
-use crate::layout::pool::{CHUNK_ALIGN, CHUNKS_MAX, SEGMENT_BYTES_TARGET};
+use crate::layout::pool::{CHUNK_ALIGN, CHUNKS_MAX};
 #[cfg(not(loom))]
-pub(crate) use memory::{OwnChunks, PoolMemory, too_large};
+pub(crate) use memory::{OwnChunks, PoolMemory};
 
 /// Where a chunk is: its segment, and its place in there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +31,23 @@ pub(crate) fn class_of(bytes: usize) -> Option<usize> {
     bytes.max(1).checked_next_multiple_of(step.max(CHUNK_ALIGN))
 }
 
-/// How many chunks of this class one segment gets.
-pub(crate) fn chunks_per_segment(class: usize) -> u32 {
-    u32::try_from(SEGMENT_BYTES_TARGET / class).unwrap_or(CHUNKS_MAX).clamp(1, CHUNKS_MAX)
+/// Chunks of a window whose bytes fit into the share of the cache.
+const WINDOW_CHUNKS: usize = 8;
+/// Bytes up to which a window may have more chunks, whatever the cache.
+const WINDOW_BYTES_LEAST: usize = 1 << 20;
+/// The part of the last-level cache that one window may fill.
+const CACHE_SHARE: usize = 4;
+
+/// In how many chunks of this class a stream goes round, with a last-level cache of so many bytes.
+pub(crate) fn window_of(class: usize, cache_bytes: usize) -> usize {
+    let bytes = class.saturating_mul(WINDOW_CHUNKS).min(cache_bytes / CACHE_SHARE).max(WINDOW_BYTES_LEAST);
+    (bytes / class).max(2)
+}
+
+/// How many chunks of this class one segment gets: its window, or as many as `bytes_max` has room for, but two.
+pub(crate) fn chunks_per_segment(class: usize, window: usize, bytes_max: usize) -> u32 {
+    let count = window.min(bytes_max / class).max(2);
+    u32::try_from(count).unwrap_or(CHUNKS_MAX).min(CHUNKS_MAX)
 }
 
 /// A message on its way, with the chunk that carries it.
@@ -39,16 +57,26 @@ struct Flight {
     chunk: ChunkAddress,
 }
 
+/// The chunks of one size.
+#[derive(Debug)]
+struct Class {
+    chunk_bytes: usize,
+    window: usize,
+    /// All of them, wherever they are.
+    chunks: usize,
+    in_flight: usize,
+    /// In the order in which they came back.
+    free: VecDeque<ChunkAddress>,
+}
+
 /// The chunks of one publisher: free, in flight, or held.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    /// The class of each segment.
+    classes: Vec<Class>,
+    /// The place among the classes of each segment's own.
     segments: Vec<usize>,
-    /// The free chunks of each class.
-    free: Vec<(usize, Vec<ChunkAddress>)>,
     in_flight: VecDeque<Flight>,
     held: Vec<Flight>,
-    in_flight_bytes: usize,
     allocated_bytes: usize,
 }
 
@@ -63,15 +91,17 @@ impl Pool {
         Self { in_flight, ..Self::default() }
     }
 
-    /// A free chunk of this class, the one that came back last.
-    pub(crate) fn take(&mut self, class: usize) -> Option<ChunkAddress> {
-        self.free_of(class).pop()
+    /// The free chunk of this class whose turn it is: the oldest of the window.
+    pub(crate) fn take(&mut self, chunk_bytes: usize) -> Option<ChunkAddress> {
+        let class = self.class_mut(chunk_bytes)?;
+        let newer = class.window.saturating_sub(class.in_flight).max(1);
+        let oldest = class.free.len().saturating_sub(newer);
+        class.free.remove(oldest)
     }
 
     /// Puts back a chunk that carries no message.
     pub(crate) fn put_back(&mut self, chunk: ChunkAddress) {
-        let class = self.class(chunk);
-        self.free_of(class).push(chunk);
+        self.class_of(chunk).free.push_back(chunk);
     }
 
     /// The chunk now carries the message `sequence`.
@@ -80,7 +110,7 @@ impl Pool {
             self.in_flight.back().is_none_or(|last| last.sequence < sequence),
             "sequences only rise"
         );
-        self.in_flight_bytes += self.class(chunk);
+        self.class_of(chunk).in_flight += 1;
         self.in_flight.push_back(Flight { sequence, chunk });
     }
 
@@ -90,7 +120,7 @@ impl Pool {
         while self.in_flight.front().is_some_and(|flight| flight.sequence < released)
             && let Some(flight) = self.in_flight.pop_front()
         {
-            self.in_flight_bytes -= self.class(flight.chunk);
+            self.class_of(flight.chunk).in_flight -= 1;
             if is_held(flight.sequence) { self.held.push(flight) } else { self.put_back(flight.chunk) }
         }
         let mut index = 0;
@@ -104,14 +134,19 @@ impl Pool {
         }
     }
 
-    /// Bytes of the chunks whose messages have not been read by all.
-    pub(crate) fn in_flight_bytes(&self) -> usize {
-        self.in_flight_bytes
+    /// Whether as many messages of this class are on their way as its window has chunks: one more would leave it.
+    pub(crate) fn is_window_full(&self, chunk_bytes: usize) -> bool {
+        self.class(chunk_bytes).is_some_and(|class| class.in_flight >= class.window)
+    }
+
+    /// Whether this class has all the chunks of its window.
+    pub(crate) fn is_window_complete(&self, chunk_bytes: usize) -> bool {
+        self.class(chunk_bytes).is_some_and(|class| class.chunks >= class.window)
     }
 
     /// Whether any chunk is of this class.
-    pub(crate) fn has_class(&self, class: usize) -> bool {
-        self.segments.contains(&class)
+    pub(crate) fn has_class(&self, chunk_bytes: usize) -> bool {
+        self.class(chunk_bytes).is_some()
     }
 
     /// Bytes of all chunks.
@@ -124,25 +159,36 @@ impl Pool {
         self.segments.len() as u32
     }
 
-    /// Adds a segment of this many free chunks.
-    pub(crate) fn add_segment(&mut self, class: usize, chunks: u32) {
+    /// Adds a segment of so many free chunks of a class that goes round in this window.
+    pub(crate) fn add_segment(&mut self, chunk_bytes: usize, window: usize, chunks: u32) {
         let segment = self.next_segment();
-        self.segments.push(class);
-        self.allocated_bytes += class * chunks as usize;
-        let added = (0..chunks).rev().map(|chunk| ChunkAddress { segment, chunk });
-        self.free_of(class).extend(added);
-    }
-
-    fn class(&self, chunk: ChunkAddress) -> usize {
-        self.segments[chunk.segment as usize]
-    }
-
-    fn free_of(&mut self, class: usize) -> &mut Vec<ChunkAddress> {
-        let index = self.free.iter().position(|(of, _)| *of == class).unwrap_or_else(|| {
-            self.free.push((class, Vec::new()));
-            self.free.len() - 1
+        let place = self.place(chunk_bytes).unwrap_or_else(|| {
+            self.classes.push(Class { chunk_bytes, window, chunks: 0, in_flight: 0, free: VecDeque::new() });
+            self.classes.len() - 1
         });
-        &mut self.free[index].1
+        self.segments.push(place);
+        self.allocated_bytes += chunk_bytes * chunks as usize;
+        let class = &mut self.classes[place];
+        class.chunks += chunks as usize;
+        class.free.extend((0..chunks).map(|chunk| ChunkAddress { segment, chunk }));
+        // All of them may come back at once, and a send must not be what makes room for that.
+        class.free.reserve(class.chunks - class.free.len());
+    }
+
+    fn place(&self, chunk_bytes: usize) -> Option<usize> {
+        self.classes.iter().position(|class| class.chunk_bytes == chunk_bytes)
+    }
+
+    fn class(&self, chunk_bytes: usize) -> Option<&Class> {
+        self.place(chunk_bytes).map(|place| &self.classes[place])
+    }
+
+    fn class_mut(&mut self, chunk_bytes: usize) -> Option<&mut Class> {
+        self.place(chunk_bytes).map(|place| &mut self.classes[place])
+    }
+
+    fn class_of(&mut self, chunk: ChunkAddress) -> &mut Class {
+        &mut self.classes[self.segments[chunk.segment as usize]]
     }
 }
 
@@ -153,17 +199,40 @@ mod tests {
 
     fn pool(chunks: u32) -> Pool {
         let mut pool = Pool::default();
-        pool.add_segment(4096, chunks);
+        pool.add_segment(4096, 2, chunks);
         pool
     }
 
     #[test]
-    fn the_chunk_that_came_back_last_goes_out_first() {
-        let mut pool = pool(3);
-        let first = pool.take(4096).expect("three are free");
-        pool.send(first, 0);
-        pool.reclaim(1, &[]);
-        assert_eq!(pool.take(4096), Some(first));
+    fn a_stream_goes_round_in_its_window() {
+        let mut pool = pool(9);
+        let mut used: Vec<ChunkAddress> = Vec::new();
+        for sequence in 0..20 {
+            let chunk = pool.take(4096).expect("nine are free");
+            used.push(chunk);
+            pool.send(chunk, sequence);
+            pool.reclaim(sequence + 1, &[]);
+        }
+        used.sort_by_key(|chunk| chunk.chunk);
+        used.dedup();
+        assert_eq!(used.len(), 2);
+    }
+
+    #[test]
+    fn a_window_fits_into_its_share_of_the_cache() {
+        assert_eq!(window_of(1 << 20, 32 << 20), 8);
+        assert_eq!(window_of(1 << 20, 8 << 20), 2);
+        assert_eq!(window_of(64 << 20, 32 << 20), 2);
+        assert_eq!(window_of(128 << 10, 0), 8);
+        assert_eq!(window_of(4096, 32 << 20), 256);
+    }
+
+    #[test]
+    fn a_segment_keeps_to_the_limit_but_has_two_chunks() {
+        assert_eq!(chunks_per_segment(1 << 20, 8, 64 << 20), 8);
+        assert_eq!(chunks_per_segment(1 << 20, 8, 3 << 20), 3);
+        assert_eq!(chunks_per_segment(1 << 20, 8, 0), 2);
+        assert_eq!(chunks_per_segment(4096, 256, 64 << 20), CHUNKS_MAX);
     }
 
     #[test]
@@ -209,7 +278,7 @@ mod tests {
                 }
                 pool.reclaim(released, &held);
                 out.retain(|(sequence, _)| *sequence >= released || held.contains(sequence));
-                let free = pool.free_of(4096).len();
+                let free = pool.class(4096).map_or(0, |class| class.free.len());
                 prop_assert_eq!(free + out.len(), CHUNKS as usize);
             }
         }

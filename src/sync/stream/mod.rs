@@ -10,4 +10,4 @@ mod sending;
 pub(crate) use attachment::{Attachment, Pinned};
 pub(crate) use lease::Lease;
 pub(crate) use receiving::{Batch, Extent, Lent, Poll, ReceivingEnd, StreamViolation};
-pub(crate) use sending::{Need, SendingEnd, Warmth};
+pub(crate) use sending::{GrowError, Need, SendingEnd, Warmth};

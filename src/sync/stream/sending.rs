@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::layout::ring::INLINE_BYTES_MAX;
+use crate::os::cache;
 use crate::segment::{Created, SegmentError};
 use crate::sync::cursor::CursorWords;
 use crate::sync::door::AtomicU64;
@@ -12,8 +13,8 @@ use crate::sync::readers::Readers;
 use crate::sync::ring::{RingMemory, Writer};
 use crate::sync::slot::Carriage;
 
-/// In-flight bytes of the pool beyond which it pays to wait for a warm chunk before taking a cold one.
-const WARM_BYTES: usize = 1 << 20;
+/// The last-level cache where the kernel does not say what it is: no share of it is then worth going round in.
+const CACHE_BYTES_UNKNOWN: usize = 0;
 
 /// What a message lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub(crate) enum Need {
 /// Whether a chunk out of the cache will do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Warmth {
-    /// Only a chunk that was used just now, or one within the warm bytes.
+    /// Only a chunk of the window.
     Warm,
     /// Any chunk.
     Any,
@@ -51,8 +52,8 @@ pub(crate) struct SendingEnd {
     chunks: OwnChunks,
     held: Vec<u64>,
     loan: Option<(Room, usize)>,
-    /// Created and announced, but not yet with every reader.
-    awaited: Option<PoolMemory>,
+    /// Created and announced, but not yet with every reader; with the window of its class.
+    awaited: Option<(PoolMemory, usize)>,
 }
 
 impl SendingEnd {
@@ -121,7 +122,7 @@ impl SendingEnd {
     fn take_chunk(&mut self, length: usize, warmth: Warmth) -> Result<ChunkAddress, Need> {
         let need = Need::Chunk(length);
         let class = pool::class_of(length).ok_or(need)?;
-        if warmth == Warmth::Warm && self.pool.in_flight_bytes() >= WARM_BYTES.max(2 * class) {
+        if warmth == Warmth::Warm && self.pool.is_window_full(class) {
             return Err(need);
         }
         self.pool.take(class).ok_or(need)
@@ -181,15 +182,20 @@ impl SendingEnd {
         self.writer.mark_blocked(epoch);
     }
 
-    /// Bytes that a further segment for messages of `length` would take, and those that there are.
-    pub(crate) fn growth(&self, length: usize) -> Option<(usize, usize)> {
-        let class = pool::class_of(length)?;
-        Some((class.checked_mul(pool::chunks_per_segment(class) as usize)?, self.pool.allocated_bytes()))
+    /// Whether waiting for a chunk of the window is of no use: the window has fewer than it should.
+    pub(crate) fn is_window_short(&self, length: usize) -> bool {
+        pool::class_of(length).is_some_and(|class| !self.pool.is_window_complete(class))
     }
 
-    /// Whether there are chunks for messages of `length`, free or not.
-    pub(crate) fn has_chunks_for(&self, length: usize) -> bool {
-        pool::class_of(length).is_some_and(|class| self.pool.has_class(class))
+    /// The chunks of a further segment for messages of `length` that together with what there is keeps to `limit`
+    /// bytes, if two do; `None` if no address space holds as much.
+    fn growth(&self, length: usize, limit: usize) -> Option<Growth> {
+        let chunk_bytes = pool::class_of(length)?;
+        let window = pool::window_of(chunk_bytes, cache::last_level_bytes().unwrap_or(CACHE_BYTES_UNKNOWN));
+        let left = limit.saturating_sub(self.pool.allocated_bytes());
+        let count = pool::chunks_per_segment(chunk_bytes, window, left);
+        let is_within_limit = chunk_bytes.checked_mul(count as usize)? <= left;
+        Some(Growth { chunk_bytes, window, count, is_within_limit })
     }
 
     /// Bytes of all chunks.
@@ -197,27 +203,43 @@ impl SendingEnd {
         self.pool.allocated_bytes()
     }
 
-    /// Creates a further pool segment for messages of `length` bytes. It is used once [`SendingEnd::activate`]
-    /// says that every reader knows of it.
-    pub(crate) fn grow(&mut self, length: usize) -> Result<NewSegment, SegmentError> {
-        let class = pool::class_of(length).ok_or_else(|| pool::too_large(length as u64))?;
-        let (memory, created) = PoolMemory::create(class)?;
-        let segment = NewSegment {
-            index: self.pool.next_segment(),
-            chunks: memory.count(),
-            chunk_bytes: class,
-            created,
-        };
-        self.awaited = Some(memory);
-        Ok(segment)
+    /// Creates a further pool segment for messages of `length` bytes, unless the limit forbids it: two chunks of each
+    /// class there may always be. The segment is used once [`SendingEnd::activate`] says that every reader knows of it.
+    pub(crate) fn grow(&mut self, length: usize, limit: usize) -> Result<Option<NewSegment>, GrowError> {
+        let growth = self.growth(length, limit).ok_or(GrowError::TooLarge)?;
+        if !growth.is_within_limit && self.pool.has_class(growth.chunk_bytes) {
+            return Ok(None);
+        }
+        let (memory, created) =
+            PoolMemory::create(growth.chunk_bytes, growth.count).map_err(GrowError::Segment)?;
+        self.awaited = Some((memory, growth.window));
+        let (index, Growth { count, chunk_bytes, .. }) = (self.pool.next_segment(), growth);
+        Ok(Some(NewSegment { index, chunks: count, chunk_bytes, created }))
     }
 
     /// Every reader knows the segment that was created last.
     pub(crate) fn activate(&mut self) {
-        let memory = self.awaited.take().expect("a segment is activated after it was created");
-        self.pool.add_segment(memory.chunk_bytes(), memory.count());
+        let (memory, window) = self.awaited.take().expect("a segment is activated after it was created");
+        self.pool.add_segment(memory.chunk_bytes(), window, memory.count());
         self.chunks.add(memory);
     }
+}
+
+/// What a further segment would have.
+struct Growth {
+    chunk_bytes: usize,
+    window: usize,
+    count: u32,
+    is_within_limit: bool,
+}
+
+/// Why the pool could not grow.
+#[derive(Debug)]
+pub(crate) enum GrowError {
+    /// No address space holds as much.
+    TooLarge,
+    /// The memory could not be had.
+    Segment(SegmentError),
 }
 
 /// A further pool segment, to be announced to every reader.
