@@ -40,6 +40,8 @@
 //! peer can and cannot do, in `SECURITY.md`.
 
 #![deny(unsafe_code)]
+// The model checker builds the algorithms without most of those who use them.
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
 
 #[cfg(not(loom))]
 mod error;

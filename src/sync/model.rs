@@ -202,7 +202,7 @@ fn model_a_chunk_is_reused_only_when_released_and_let_go() {
     check(|| {
         let (chunks, cursor) = (Ring::new(), Cursor::new());
         let mut pool = Pool::default();
-        pool.add_segment(4096, 1);
+        pool.add_segment(4096, 2, 1);
         let chunk = pool.take(4096).unwrap();
         pool.send(chunk, 0);
         let (their_chunks, theirs) = (Arc::clone(&chunks), Arc::clone(&cursor));
@@ -246,23 +246,33 @@ fn receive_asleep(ring: &Arc<Ring>, cursor: Arc<Cursor>, line: &Line, sleepers: 
 
 #[test]
 fn model_no_message_is_slept_through() {
-    check(|| {
-        let (ring, cursor, line) = (Ring::new(), Cursor::new(), Line::new());
-        let sleepers = Arc::new(AtomicU64::new(0));
-        let receiving = {
-            let (ring, line, sleepers) = (Arc::clone(&ring), Arc::clone(&line), Arc::clone(&sleepers));
-            thread::spawn(move || receive_asleep(&ring, cursor, &line, &sleepers, 2))
-        };
-        let (mut writer, mut woken) = (Writer::new(Arc::clone(&ring), geometry()), 0);
-        for value in 0..2 {
-            write(&mut writer, &ring, value + 10);
-            fence(Ordering::SeqCst);
-            if sleepers.load(Ordering::Relaxed) & 1 != 0 {
-                line.ring(&mut woken);
-            }
+    check(|| send_to_a_sleeper(|| fence(Ordering::SeqCst)));
+}
+
+/// That the checker would notice: without the sender's fence a message is slept through, for ever.
+#[test]
+#[should_panic(expected = "deadlock")]
+fn model_without_the_fence_a_message_is_slept_through() {
+    check(|| send_to_a_sleeper(|| ()));
+}
+
+/// A sender with two messages and a receiver that sleeps in between.
+fn send_to_a_sleeper(fence_of_sender: fn()) {
+    let (ring, cursor, line) = (Ring::new(), Cursor::new(), Line::new());
+    let sleepers = Arc::new(AtomicU64::new(0));
+    let receiving = {
+        let (ring, line, sleepers) = (Arc::clone(&ring), Arc::clone(&line), Arc::clone(&sleepers));
+        thread::spawn(move || receive_asleep(&ring, cursor, &line, &sleepers, 2))
+    };
+    let (mut writer, mut woken) = (Writer::new(Arc::clone(&ring), geometry()), 0);
+    for value in 0..2 {
+        write(&mut writer, &ring, value + 10);
+        fence_of_sender();
+        if sleepers.load(Ordering::Relaxed) & 1 != 0 {
+            line.ring(&mut woken);
         }
-        receiving.join().unwrap();
-    });
+    }
+    receiving.join().unwrap();
 }
 
 #[test]
@@ -362,7 +372,7 @@ fn model_a_joiner_misses_nothing_and_reads_nothing_torn() {
         let (ring, cursor) = (Ring::new(), Cursor::new());
         let readers = Arc::new(Mutex::new(Readers::new()));
         let mut writer = Writer::new(Arc::clone(&ring), geometry());
-        let tail = writer.mirror();
+        let tail = writer.shared_tail();
         let joining = {
             let (ring, readers) = (Arc::clone(&ring), Arc::clone(&readers));
             thread::spawn(move || {
