@@ -8,3 +8,41 @@ pub(crate) mod cursor;
 pub(crate) mod header;
 pub(crate) mod pool;
 pub(crate) mod ring;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{bell, cursor, header, pool, ring};
+
+    const PAGE: &str = include_str!("../../docs/layout.md");
+
+    fn documented(name: &str, value: u64) {
+        let row = format!("| `{name}` | {value} |");
+        assert!(PAGE.contains(&row), "docs/layout.md has no row {row}");
+    }
+
+    macro_rules! constants {
+        ($module:ident: $($name:ident)*) => { $(documented(stringify!($name), $module::$name as u64);)* };
+    }
+
+    macro_rules! offsets {
+        ($module:ident::$name:ident: $($field:ident)*) => {
+            $(documented(
+                concat!(stringify!($name), ".", stringify!($field)),
+                std::mem::offset_of!($module::$name, $field) as u64,
+            );)*
+        };
+    }
+
+    #[test]
+    fn the_page_has_these_numbers() {
+        constants!(header: MAGIC LAYOUT_VERSION HEADER_BYTES KIND_RING KIND_POOL KIND_CURSOR KIND_BELL);
+        constants!(ring: BLOCKED_OFFSET SLOTS_OFFSET STRIDE_ALIGN SLOTS_MIN SLOTS_MAX RING_BYTES_TARGET POOLED_SLOTS STRIDE_MAX INLINE_PAYLOAD_OFFSET BODY_PAYLOAD_OFFSET INLINE_BYTES_MAX BODY_BYTES_MAX LAP_SHIFT KIND_SHIFT KIND_MASK LENGTH_MASK SLOT_INLINE SLOT_BODY SLOT_POOLED);
+        constants!(pool: CHUNKS_OFFSET CHUNK_ALIGN CHUNKS_MAX);
+        constants!(cursor: CURSOR_LINE_BYTES CURSOR_PLACES PINS_OFFSET PINS_MAX PIN_FREE CURSOR_UNSET CURSOR_GONE);
+        constants!(bell: BELL_BYTES BELL_LINE_BYTES BELL_LINES SLEEPERS_WORDS SLEEPERS_MAX ARMED_MODE_MASK ARMED_GENERATION_SHIFT MODE_AWAKE MODE_FUTEX MODE_EVENT);
+        offsets!(header::Header: magic version kind bytes);
+        offsets!(ring::SlotHeader: word segment chunk length);
+        offsets!(cursor::CursorLine: cursor pins_used);
+        offsets!(bell::SleeperLine: counter armed);
+    }
+}

@@ -89,8 +89,8 @@ impl Writer<RingMemory> {
         let start = self.words.payload_start(self.geometry.index(self.tail()));
         // SAFETY: in bounds by the assertion; the ring is our own, mapped for writing, and this is its only
         // writer, borrowed exclusively. No reader looks at the slot: its word carries an older lap, and the
-        // messages of that lap have been released by all (`has_space`); whoever pinned one of them is asked
-        // about before (`previous_of_slot`), or had copied it.
+        // messages of that lap have been released by all (`has_space`); whoever pinned one of them, or of an earlier lap, is asked
+        // about before (`SendingEnd::is_slot_pinned`), or had copied it.
         unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), length) }
     }
 

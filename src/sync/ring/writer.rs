@@ -60,12 +60,6 @@ impl<W: RingWords> Writer<W> {
         self.limit
     }
 
-    /// The sequence number that last used the slot which comes next, if any.
-    #[inline]
-    pub(crate) fn previous_of_slot(&self) -> Option<u64> {
-        self.tail().checked_sub(self.geometry.slots() as u64)
-    }
-
     /// Publishes the next slot, whose payload and header are in place.
     #[inline]
     pub(crate) fn publish(&mut self, carriage: Carriage) {

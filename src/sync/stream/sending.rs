@@ -113,10 +113,10 @@ impl SendingEnd {
         Ok(())
     }
 
-    /// Whether somebody holds the body that the next slot carried a lap ago.
+    /// Whether somebody holds a body that lies in the next slot, from whichever lap: later ones went round it.
     fn is_slot_pinned(&self) -> bool {
-        let previous = self.writer.previous_of_slot();
-        !self.held.is_empty() && previous.is_some_and(|sequence| self.held.binary_search(&sequence).is_ok())
+        let slot = self.geometry.index(self.writer.tail());
+        self.held.iter().any(|&sequence| self.geometry.index(sequence) == slot)
     }
 
     fn take_chunk(&mut self, length: usize, warmth: Warmth) -> Result<ChunkAddress, Need> {
