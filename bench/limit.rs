@@ -82,7 +82,7 @@ impl<const WORDS: usize> Ring<WORDS> {
         let payload = unsafe { &*self.payload() };
         let sum = payload.iter().fold(0u64, |sum, word| sum.wrapping_add(*word));
         self.next += 1;
-        if self.next % (Self::SLOTS / 4) == 0 {
+        if self.next.is_multiple_of(Self::SLOTS / 4) {
             self.word(0).store(self.next, Ordering::Release);
         }
         sum

@@ -1,5 +1,8 @@
+//! Prints the first greeting that is published.
+
 fn main() -> Result<(), tidepost::Error> {
     let node = tidepost::Node::open("ship")?;
     let mut subscriber = node.topic::<[u8]>("greeting").subscriber()?;
-    Ok(println!("{}", String::from_utf8_lossy(&subscriber.recv()?)))
+    println!("{}", String::from_utf8_lossy(&subscriber.recv()?));
+    Ok(())
 }

@@ -77,3 +77,8 @@ pub use tidepost_derive::Message;
 /// The crate whose derives a message type needs next to [`Message`].
 #[cfg(not(loom))]
 pub use zerocopy;
+
+/// The programs of the README, compiled by the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

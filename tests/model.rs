@@ -46,6 +46,9 @@ fn message(number: u64, length: usize) -> Vec<u8> {
     (0..length).map(|index| (index as u64 ^ number.wrapping_mul(31)) as u8).collect()
 }
 
+/// A way to send one message.
+type SendOne = fn(&mut Publisher<[u8]>, &[u8]) -> Result<(), SendError>;
+
 struct Topic {
     publisher: Publisher<[u8]>,
     subscriber: Subscriber<[u8]>,
@@ -90,7 +93,7 @@ impl Topic {
         }
     }
 
-    fn send(&mut self, length: usize, send: fn(&mut Publisher<[u8]>, &[u8]) -> Result<(), SendError>) {
+    fn send(&mut self, length: usize, send: SendOne) {
         let bytes = message(self.sent, length);
         match send(&mut self.publisher, &bytes) {
             Ok(()) => {

@@ -37,7 +37,8 @@ impl Drop for Domain {
 fn the_readme_shows_the_examples_as_they_are() {
     let readme = read("README.md");
     for example in ["hello_publisher", "hello_subscriber"] {
-        let source = read(&format!("examples/{example}.rs"));
+        let file = read(&format!("examples/{example}.rs"));
+        let (_, source) = file.split_once("\n\n").expect("a line says what the program does");
         assert!(
             readme.contains(&format!("```rust,no_run\n{source}```")),
             "examples/{example}.rs in README.md"

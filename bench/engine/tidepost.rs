@@ -82,13 +82,6 @@ impl<const WORDS: usize> Incoming for Busy<WORDS> {
 /// A subscriber that sleeps when there is nothing.
 pub struct Blocking<const WORDS: usize>(pub Subscriber<[u64; WORDS]>);
 
-impl<const WORDS: usize> Incoming for Blocking<WORDS> {
-    #[inline]
-    fn receive(&mut self) -> u64 {
-        sum(&*self.0.recv().expect("receiving succeeds"))
-    }
-}
-
 impl<const WORDS: usize> Blocking<WORDS> {
     /// The first word of the next message.
     pub fn stamp(&mut self) -> u64 {

@@ -39,7 +39,7 @@ pub enum TopicError {
         /// The topic.
         topic: Arc<str>,
         /// Who refused, and the first difference.
-        refused: Refused,
+        refused: Box<Refused>,
     },
     /// A publisher did not let us in for another reason.
     #[error("topic `{topic}` cannot be joined at {refused}")]
@@ -47,7 +47,7 @@ pub enum TopicError {
         /// The topic.
         topic: Arc<str>,
         /// Who refused, and why.
-        refused: Refused,
+        refused: Box<Refused>,
     },
     /// An option is out of its range.
     #[error("topic `{topic}`: {option} is {value}, and must be in {least}..={most}")]

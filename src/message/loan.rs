@@ -35,14 +35,14 @@ impl<T: Payload + ?Sized> Deref for Loan<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        T::ref_from_bytes(self.lease.bytes()).ok().expect("a loan has the size and alignment of its type")
+        T::ref_from_bytes(self.lease.bytes()).expect("a loan has the size and alignment of its type")
     }
 }
 
 impl<T: Payload + ?Sized> DerefMut for Loan<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        T::mut_from_bytes(self.lease.bytes_mut()).ok().expect("a loan has the size and alignment of its type")
+        T::mut_from_bytes(self.lease.bytes_mut()).expect("a loan has the size and alignment of its type")
     }
 }
 

@@ -78,7 +78,7 @@ pub(super) const fn extent<T: Payload + ?Sized>() -> Extent {
 /// The message in these bytes, whose length and alignment have been checked.
 #[inline]
 pub(super) fn message_of<T: Payload + ?Sized>(bytes: &[u8]) -> &T {
-    T::ref_from_bytes(bytes).ok().expect("length and alignment were checked when the message came in")
+    T::ref_from_bytes(bytes).expect("length and alignment were checked when the message came in")
 }
 
 macro_rules! primitive {

@@ -46,7 +46,7 @@ impl Receiver {
 
     fn check_refusals(&self, topic: Arc<str>) -> Result<(), TopicError> {
         let mut refusals = self.shared.take_refused();
-        let Some(first) = refusals.drain(..).next() else { return Ok(()) };
+        let Some(first) = refusals.drain(..).next().map(Box::new) else { return Ok(()) };
         Err(match first.difference {
             Some(_) => TopicError::TypeMismatch { topic, refused: first },
             None => TopicError::Refused { topic, refused: first },

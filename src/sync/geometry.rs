@@ -24,11 +24,10 @@ impl Geometry {
     /// A ring for messages of up to `payload_bytes` in the slot, aligned to `align`; about a mebibyte deep
     /// unless the depth is chosen. Payloads that a slot is not made for leave room for a header only.
     pub(crate) fn for_payload(payload_bytes: usize, align: usize, depth: Option<usize>) -> Self {
-        let (payload_offset, in_slot) = match payload_bytes {
-            0..=INLINE_BYTES_MAX => (align.max(INLINE_PAYLOAD_OFFSET), payload_bytes),
-            0..=BODY_BYTES_MAX => (BODY_PAYLOAD_OFFSET, payload_bytes),
-            _ => (BODY_PAYLOAD_OFFSET, 0),
-        };
+        let inline_offset = align.max(INLINE_PAYLOAD_OFFSET);
+        let payload_offset =
+            if payload_bytes <= INLINE_BYTES_MAX { inline_offset } else { BODY_PAYLOAD_OFFSET };
+        let in_slot = if payload_bytes <= BODY_BYTES_MAX { payload_bytes } else { 0 };
         let stride = (payload_offset + in_slot).next_multiple_of(STRIDE_ALIGN);
         let default_depth =
             if in_slot == 0 && payload_bytes > 0 { POOLED_SLOTS } else { RING_BYTES_TARGET / stride };

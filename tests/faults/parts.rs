@@ -105,7 +105,9 @@ fn count_for_ever(node: &Node) {
     let mut publisher = publisher(node);
     publisher.wait_for_subscribers(1, PATIENCE).expect("a subscriber comes");
     say("counting");
-    (0..).for_each(|number| publisher.send(&words(number)).expect("a blocking send succeeds"));
+    for number in 0.. {
+        publisher.send(&words(number)).expect("a blocking send succeeds");
+    }
 }
 
 /// Receives so many messages, one number after the other.

@@ -166,10 +166,13 @@ fn receive_all(receiving: &mut Receiving) {
                 break;
             }
         }
-        while number % 16 == 0 {
-            let Some(sample) = receiving.large.try_recv().expect("receiving succeeds") else { continue };
+        if number % 16 == 0 {
+            let sample = loop {
+                if let Some(sample) = receiving.large.try_recv().expect("receiving succeeds") {
+                    break sample;
+                }
+            };
             assert!(sample.len() == LARGE && sample.iter().all(|word| *word == number));
-            break;
         }
     }
 }

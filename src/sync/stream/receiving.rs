@@ -183,8 +183,8 @@ impl ReceivingEnd {
     unsafe fn locate<'a>(&mut self, extent: Extent) -> Result<Option<&'a [u8]>, StreamViolation> {
         let Some(word) = self.reader.peek() else { return Ok(None) };
         match extent {
-            // SAFETY: the word was seen, and the caller answers for the slice's life.
             Extent::Exact(length) if word.carriage() == Some(Carriage::Inline(length)) => {
+                // SAFETY: the word was seen, and the caller answers for the slice's life.
                 Ok(unsafe { self.reader.payload(length) })
             }
             // SAFETY: as above.

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Passes all tests. `./test.sh` runs every stage; `./test.sh STAGE …` only those named.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+format() { cargo fmt --all --check; }
+lints() { cargo clippy --workspace --all-targets --all-features --locked -- -D warnings; }
+docs() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked; }
+# With debug assertions and overflow checks.
+debug() { cargo test --workspace --locked; }
+# As it ships, with the fault tests at full speed.
+release() { cargo test --workspace --release --locked; }
+# Every optional kernel feature taken away.
+fallbacks() {
+    TIDEPOST_WITHOUT=membarrier,populate,noexec-seal cargo test --release --locked --test faults -- \
+        --skip the_busy_path # pages are not there from the start without `populate`
+    echo "skipped: the_busy_path, because it counts page faults, and without \`populate\` there are some"
+}
+# The algorithms under the model checker, in a build of their own.
+models() { RUSTFLAGS="--cfg loom" cargo test --release --locked --target-dir target/loom --lib model; }
+demo() { cargo run --release --locked -- demo; }
+
+stages=("$@")
+[ ${#stages[@]} -gt 0 ] || stages=(format lints docs debug release fallbacks models demo)
+for stage in "${stages[@]}"; do
+    start=$SECONDS
+    echo "== $stage"
+    "$stage"
+    echo "== $stage: $(awk "BEGIN { printf \"%.1f\", ($SECONDS - $start) / 60 }") min"
+done
+echo "== all stages passed: ${stages[*]}"
