@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::error::Refused;
-use super::outlet::refused;
+use super::outlet::{REFUSALS_MAX, refused};
 use crate::node::{
     Admission, EndpointId, Inlet, Join, Name, Node, Offer, Peer, Refusal, Segment, TypeDescriptor, Violation,
 };
@@ -14,6 +14,9 @@ use crate::sync::geometry::Geometry;
 use crate::sync::pool::PoolMemory;
 use crate::sync::ring::{CursorMemory, RingMemory};
 use crate::sync::stream::{Attachment, ReceivingEnd};
+
+/// The last sequence number that a stream may start at: beyond what any stream reaches in a lifetime.
+const START_MAX: u64 = 1 << 60;
 
 /// The part of a subscriber that its control plane also touches.
 pub(super) struct SubscriberShared {
@@ -35,6 +38,15 @@ struct State {
     attached: HashMap<EndpointId, Weak<Attachment>>,
     incoming: Vec<Source>,
     refused: Vec<Refused>,
+}
+
+impl State {
+    /// Remembers who turned us away, for as long as that makes no difference to memory.
+    fn refuse(&mut self, refused: Refused) {
+        if self.refused.len() < REFUSALS_MAX {
+            self.refused.push(refused);
+        }
+    }
 }
 
 /// A stream that has been offered and taken up, but not admitted yet.
@@ -116,11 +128,6 @@ impl SubscriberShared {
         self.state().attached.values().filter_map(Weak::upgrade).filter(is_open).count()
     }
 
-    /// Forgets a stream that has been read to its end.
-    pub(super) fn forget(&self, outlet: EndpointId) {
-        self.state().attached.remove(&outlet);
-    }
-
     /// Who turned us away, in the order in which they did.
     pub(super) fn take_refused(&self) -> Vec<Refused> {
         std::mem::take(&mut self.state().refused)
@@ -150,6 +157,10 @@ impl SubscriberShared {
     }
 
     fn check(&self, offer: &Offer) -> Result<Geometry, Refusal> {
+        if self.state().attached.contains_key(&offer.outlet) {
+            let reason = "messages of the connection before are still held, or not read yet";
+            return Err(Refusal::Unusable { reason: reason.to_owned() });
+        }
         if let Some(difference) = self.descriptor.first_difference(&offer.descriptor) {
             return Err(Refusal::Type(difference));
         }
@@ -188,13 +199,16 @@ impl Inlet for SubscriberShared {
                 Ok(join)
             }
             Err(refusal) => {
-                state.refused.push(refused(peer.node, &peer.name, refusal.clone()));
+                state.refuse(refused(peer.node, &peer.name, refusal.clone()));
                 Err(refusal)
             }
         }
     }
 
     fn admitted(&self, admission: Admission) -> Result<(), Violation> {
+        if admission.start > START_MAX {
+            return Err(Violation(format!("an admission at message {}", admission.start)));
+        }
         let mut state = self.state();
         let joining = state.joining.remove(&admission.outlet);
         let joining = joining.ok_or_else(|| Violation("an admission to what was not joined".to_owned()))?;
@@ -236,10 +250,14 @@ impl Inlet for SubscriberShared {
         self.wake();
     }
 
+    fn left(&self, outlet: EndpointId) {
+        self.state().attached.remove(&outlet);
+    }
+
     fn refused(&self, outlet: EndpointId, node_name: &str, refusal: Refusal) {
         let mut state = self.state();
         let joining = state.joining.remove(&outlet);
-        state.refused.push(refused(outlet.node, node_name, refusal));
+        state.refuse(refused(outlet.node, node_name, refusal));
         drop(state);
         drop(joining);
         self.wake();

@@ -15,7 +15,7 @@ use crate::sync::readers::Readers;
 use crate::sync::ring::CursorMemory;
 
 /// How many refusals are remembered.
-const REFUSALS_MAX: usize = 64;
+pub(super) const REFUSALS_MAX: usize = 64;
 
 /// One subscriber, as its publisher knows it.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::error::{ReceiveError, TopicError};
 use super::inlet::{Source, SubscriberShared};
-use crate::node::{EndpointError, Inlet, Name, Node, TypeDescriptor, Violation};
+use crate::node::{EndpointError, Inlet, Name, Node, Round, TypeDescriptor, Violation};
 use crate::os::clock::Deadline;
 use crate::sync::bell::{Fencing, Mode, Ticket};
 use crate::sync::stream::{self, Extent, Lent, Poll, StreamViolation};
@@ -100,23 +100,17 @@ impl Receiver {
             match source.end.poll(extent) {
                 Ok(Poll::Ready) => return true,
                 Ok(Poll::Nothing) => {}
-                Ok(Poll::End) => self.remove(self.current),
+                Ok(Poll::End) => drop(self.sources.remove(self.current)),
                 Err(violation) => self.expel(violation),
             }
         }
         false
     }
 
-    fn remove(&mut self, index: usize) {
-        let source = self.sources.remove(index);
-        self.shared.forget(source.outlet);
-    }
-
     /// A publisher broke the rules: its stream is dropped, and its connection with it.
     #[cold]
     fn expel(&mut self, violation: StreamViolation) {
-        let peer = self.sources[self.current].outlet.node;
-        self.remove(self.current);
+        let peer = self.sources.remove(self.current).outlet.node;
         self.shared.node.shared().accuse(peer, &Violation(violation.to_string()));
     }
 
@@ -146,12 +140,12 @@ impl Receiver {
         // A publisher may be waiting for what we have read.
         self.sources.iter_mut().for_each(|source| source.end.release());
         let mode = if self.shared.node.shared().has_thread() { Mode::Futex } else { Mode::Event };
-        let ticket = self.shared.line.sleeper().arm(mode);
+        let (ticket, round) = (self.shared.line.sleeper().arm(mode), self.shared.node.shared().round());
         self.sources.iter().for_each(|source| source.sleepers.set());
         // Dekker: our bits, fence, their messages against their messages, fence, our bits.
         Fencing::of_this_process().of_sleeper();
         let until = if self.has_news() { Deadline::after(Duration::ZERO) } else { deadline };
-        let slept = self.wait_asleep(ticket, until);
+        let slept = self.wait_asleep(ticket, round, until);
         self.shared.line.sleeper().disarm();
         self.sources.iter().for_each(|source| source.sleepers.clear());
         slept
@@ -161,9 +155,9 @@ impl Receiver {
         self.shared.has_incoming() || self.sources.iter().any(|source| source.end.has_news())
     }
 
-    fn wait_asleep(&self, ticket: Ticket, deadline: Deadline) -> Result<(), EndpointError> {
+    fn wait_asleep(&self, ticket: Ticket, round: Round, deadline: Deadline) -> Result<(), EndpointError> {
         if !self.shared.node.shared().has_thread() {
-            return self.shared.node.shared().wait(deadline.instant());
+            return self.shared.node.shared().wait(round, deadline.instant());
         }
         if !deadline.has_passed() {
             self.shared.line.wait(ticket, deadline);

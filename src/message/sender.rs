@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::error::{Refused, SendError, TopicError, WaitError};
 use super::outlet::PublisherShared;
 use super::topic::Overflow;
-use crate::node::{EndpointError, Name, Node, Offer, Outlet, Receipt, Segment, TypeDescriptor};
+use crate::node::{EndpointError, Name, Node, Offer, Outlet, Receipt, Round, Segment, TypeDescriptor};
 use crate::os::clock::Deadline;
 use crate::sync::bell::{Mode, Ticket};
 use crate::sync::door::{Ordering, fence};
@@ -287,17 +287,17 @@ impl Sender {
         Ok(())
     }
 
-    fn arm(&self) -> Ticket {
+    fn arm(&self) -> (Ticket, Round) {
         let mode = if self.shared.node.has_thread() { Mode::Futex } else { Mode::Event };
-        self.shared.sleeper.sleeper().arm(mode)
+        (self.shared.sleeper.sleeper().arm(mode), self.shared.node.round())
     }
 
-    fn sleep(&self, ticket: Ticket, deadline: Deadline) -> Result<(), EndpointError> {
+    fn sleep(&self, (ticket, round): (Ticket, Round), deadline: Deadline) -> Result<(), EndpointError> {
         if self.shared.node.has_thread() {
             self.shared.sleeper.wait(ticket, deadline);
             return Ok(());
         }
-        self.shared.node.wait(deadline.instant())
+        self.shared.node.wait(round, deadline.instant())
     }
 
     pub(super) fn wait_for_readers(&mut self, wanted: usize, timeout: Duration) -> Result<(), WaitError> {

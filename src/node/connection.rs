@@ -58,7 +58,9 @@ pub(super) struct Sent {
 }
 
 impl Connection {
+    /// A caller of ours has to say who it is in time; a node that we call may be stopped, and answers when it goes on.
     pub(super) fn new(channel: Channel, stage: Stage) -> Self {
+        let deadline = matches!(stage, Stage::Answered).then(|| Instant::now() + GREETING);
         Self {
             channel,
             stage,
@@ -66,7 +68,7 @@ impl Connection {
             waiting: VecDeque::new(),
             held_back: Vec::new(),
             descriptors_in_flight: 0,
-            deadline: Some(Instant::now() + GREETING),
+            deadline,
             wants_to_write: false,
         }
     }
@@ -139,7 +141,9 @@ impl Connection {
         self.descriptors_in_flight = left.ok_or_else(|| {
             Violation(format!("it acknowledged {count} descriptors that were not on their way"))
         })?;
-        self.deadline = None;
+        if self.peer().is_some() {
+            self.deadline = None;
+        }
         Ok(())
     }
 

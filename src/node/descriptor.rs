@@ -62,6 +62,16 @@ impl TypeDescriptor {
     /// The most fields a descriptor may list; a handshake frame holds them all.
     pub const FIELDS_MAX: usize = 512;
 
+    /// The longest name of a type or a field, in bytes.
+    pub const NAME_BYTES_MAX: usize = 1024;
+
+    /// Whether a handshake can carry it whole.
+    pub(crate) fn is_sendable(&self) -> bool {
+        let names = self.fields.iter().flat_map(|field| [&field.name, &field.type_name]);
+        self.fields.len() <= Self::FIELDS_MAX
+            && names.chain([&self.name]).all(|name| name.len() <= Self::NAME_BYTES_MAX)
+    }
+
     /// The descriptor of a primitive type, which has no fields.
     pub fn of_primitive<T>(name: impl Into<Cow<'static, str>>) -> Self {
         Self::of_struct::<T>(name, Vec::new())

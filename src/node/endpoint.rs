@@ -138,6 +138,8 @@ pub(crate) trait Inlet: Send + Sync {
     fn segment(&self, segment: Segment) -> Result<(), Violation>;
     /// The outlet left, or its process died: what it had sent is still read.
     fn closed(&self, outlet: EndpointId);
+    /// The pair with this outlet is over, held samples included, and the outlet has been told: it may be joined again.
+    fn left(&self, outlet: EndpointId);
     /// The outlet, or its node, which has this name, turned us down.
     fn refused(&self, outlet: EndpointId, node_name: &str, refusal: Refusal);
 }

@@ -23,7 +23,7 @@ pub enum OpenError {
         problem: DirectoryProblem,
     },
     /// The operating system refused something that a node needs.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}: {source}; raise the limit on open files, or free memory")]
     System {
         /// What was attempted, and with what.
         action: String,
@@ -85,7 +85,8 @@ pub enum EndpointError {
     },
     /// Its type descriptor does not fit into a frame.
     #[error(
-        "the description of the type of `{name}` takes more than {limit} B; use fewer fields or shorter field names"
+        "the description of the type of `{name}` has more than 512 fields, a name of more than 1,024 B, or more than \
+         {limit} B in all; use fewer fields or shorter names"
     )]
     DescriptorTooLong {
         /// The endpoint's name.
@@ -93,6 +94,9 @@ pub enum EndpointError {
         /// The longest frame, in bytes.
         limit: usize,
     },
+    /// The process that opened the node has forked, and this is the child.
+    #[error("this process was forked from the one that opened the node; open a node of its own")]
+    Forked,
     /// The operating system refused a resource that a connection needs.
     #[error("cannot {action}: {source}; raise the limit on open files or free memory")]
     System {

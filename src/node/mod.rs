@@ -41,7 +41,7 @@ pub use error::{DirectoryProblem, EndpointError, OpenError};
 pub(crate) use identity::EndpointId;
 pub use identity::NodeId;
 use shared::Life;
-pub(crate) use shared::{NodeShared, Receipt};
+pub(crate) use shared::{NodeShared, Receipt, Round};
 
 /// This process's membership in a domain. Cheap to clone; the membership ends when the last clone, and the last
 /// endpoint and held sample made from it, has been dropped.
@@ -100,7 +100,7 @@ impl Node {
     /// # Errors
     /// [`EndpointError::System`] if the system refuses to say what is ready.
     pub fn dispatch(&self) -> Result<(), EndpointError> {
-        self.shared().wait(Some(std::time::Instant::now()))
+        self.shared().wait(self.shared().round(), Some(std::time::Instant::now()))
     }
 
     /// The nodes that are connected to this one.

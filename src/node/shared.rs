@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use super::error::{EndpointError, OpenError};
 use super::identity::{EndpointId, NodeId};
 use crate::os::clock::Deadline;
 use crate::os::epoll::{EVENTS_MAX, Epoll, Wake};
+use crate::os::fork::Process;
 use crate::os::process;
 use crate::sync::bell::{Bell, Fencing};
 
@@ -33,14 +34,24 @@ pub(crate) struct NodeShared {
     bell: Arc<Bell>,
     epoll: Arc<Epoll>,
     wake: Wake,
+    process: Process,
     has_thread: bool,
     is_stopping: AtomicBool,
     endpoints: AtomicU64,
     control: Mutex<Control>,
     settled: Condvar,
+    /// Held by the thread that waits for the node's sockets.
+    driver: Mutex<()>,
+    /// How often it has come back from that.
+    rounds: Mutex<u64>,
+    round_over: Condvar,
     /// Pairs that have ended, whoever noticed: inlet, then outlet.
     ended_pairs: Mutex<Vec<(EndpointId, EndpointId)>>,
 }
+
+/// A number that rises whenever a node's sockets have been served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Round(u64);
 
 /// Stands until an announced segment is on its way to every reader.
 #[derive(Debug)]
@@ -88,17 +99,31 @@ impl NodeShared {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether this is a forked child's copy of its parent's node. The lock may be held for ever there, and what is
+    /// behind it is the parent's: such a copy is left alone.
+    fn is_inherited(&self) -> bool {
+        self.process.is_parent()
+    }
+
+    fn check_process(&self) -> Result<(), EndpointError> {
+        if self.is_inherited() { Err(EndpointError::Forked) } else { Ok(()) }
+    }
+
     /// Introduces an outlet, and waits a little for those who are there to answer.
     pub(crate) fn add_outlet(&self, outlet: Arc<dyn Outlet>) -> Result<(), EndpointError> {
+        self.check_process()?;
         let id = outlet.id();
         let added = self.control().add_outlet(outlet);
+        self.wake_waiters();
         added.and_then(|()| self.settle(id)).inspect_err(|_| self.remove_outlet(id))
     }
 
     /// Introduces an inlet, and waits a little for those who are there to answer.
     pub(crate) fn add_inlet(&self, inlet: Arc<dyn Inlet>) -> Result<(), EndpointError> {
+        self.check_process()?;
         let id = inlet.id();
         let added = self.control().add_inlet(inlet);
+        self.wake_waiters();
         added.and_then(|()| self.settle(id)).inspect_err(|_| self.remove_inlet(id))
     }
 
@@ -106,10 +131,13 @@ impl NodeShared {
     fn settle(&self, id: EndpointId) -> Result<(), EndpointError> {
         let deadline = Instant::now() + SETTLE;
         if !self.has_thread {
-            while !self.control().is_settled(id) && Instant::now() < deadline {
-                self.wait(Some(deadline))?;
+            loop {
+                let round = self.round();
+                if self.control().is_settled(id) || Instant::now() >= deadline {
+                    return Ok(());
+                }
+                self.wait(round, Some(deadline))?;
             }
-            return Ok(());
         }
         let unsettled = |control: &mut Control| !control.is_settled(id);
         drop(self.settled.wait_timeout_while(self.control(), SETTLE, unsettled));
@@ -117,29 +145,49 @@ impl NodeShared {
     }
 
     pub(crate) fn remove_outlet(&self, id: EndpointId) {
-        self.control().remove_outlet(id);
+        if !self.is_inherited() {
+            self.control().remove_outlet(id);
+            self.wake_waiters();
+        }
     }
 
     pub(crate) fn remove_inlet(&self, id: EndpointId) {
-        self.control().remove_inlet(id);
+        if !self.is_inherited() {
+            self.control().remove_inlet(id);
+            self.wake_waiters();
+        }
     }
 
     /// An inlet is done with an outlet. May be called under any lock: it is noted, and done soon.
     pub(crate) fn leave_pair(&self, inlet: EndpointId, outlet: EndpointId) {
-        self.ended_pairs.lock().unwrap_or_else(PoisonError::into_inner).push((inlet, outlet));
-        self.wake.signal();
+        if !self.is_inherited() {
+            self.ended_pairs.lock().unwrap_or_else(PoisonError::into_inner).push((inlet, outlet));
+            self.wake.signal();
+        }
     }
 
     /// Sends a further pool segment to every reader of its outlet.
     pub(crate) fn announce(&self, segment: &Segment) -> Receipt {
         let receipt = Arc::new(());
         self.control().announce(segment, &receipt);
+        self.wake_waiters();
         Receipt(receipt)
     }
 
     /// A peer's shared memory broke the rules: its connection is dropped.
     pub(crate) fn accuse(&self, peer: NodeId, violation: &Violation) {
-        self.control().accuse(peer, violation);
+        if !self.is_inherited() {
+            self.control().accuse(peer, violation);
+            self.wake_waiters();
+        }
+    }
+
+    /// What has just been done may be news for an endpoint of this node. Its futex has been woken; who waits in
+    /// [`NodeShared::wait`] is woken here.
+    fn wake_waiters(&self) {
+        if !self.has_thread {
+            self.wake.signal();
+        }
     }
 
     pub(super) fn peers(&self) -> Vec<PeerInfo> {
@@ -150,8 +198,41 @@ impl NodeShared {
         self.control().violations()
     }
 
-    /// Waits until something is ready or the instant has come, then does it.
-    pub(crate) fn wait(&self, until: Option<Instant>) -> Result<(), EndpointError> {
+    /// How often the node's sockets have been served; to be asked before the look that comes before a wait.
+    pub(crate) fn round(&self) -> Round {
+        Round(*self.rounds())
+    }
+
+    fn rounds(&self) -> MutexGuard<'_, u64> {
+        self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something is ready or the instant has come, then does it; returns at once if something has been
+    /// done since `seen`. Of several threads one waits in the kernel and does it, the others wait for that, and each of
+    /// them then looks for its own news.
+    pub(crate) fn wait(&self, seen: Round, until: Option<Instant>) -> Result<(), EndpointError> {
+        self.check_process()?;
+        let driver = match self.driver.try_lock() {
+            Ok(driver) => driver,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.wait_for_driver(seen, until);
+                return Ok(());
+            }
+        };
+        if self.round() != seen {
+            return Ok(());
+        }
+        let served = self.drive(until);
+        drop(driver);
+        // After the driver's lock is free: whoever finds it taken sees this round end.
+        *self.rounds() += 1;
+        self.round_over.notify_all();
+        self.settled.notify_all();
+        served
+    }
+
+    fn drive(&self, until: Option<Instant>) -> Result<(), EndpointError> {
         let deadline = until.map_or(Deadline::NEVER, Deadline::at);
         let failed = |source: Errno| EndpointError::System {
             action: "wait for the node's sockets".to_owned(),
@@ -159,10 +240,23 @@ impl NodeShared {
         };
         let mut tokens = [0; EVENTS_MAX];
         let ready = self.epoll.wait(&mut tokens, deadline).map_err(failed)?;
+        self.leave_ended_pairs();
         self.control().handle(ready);
         self.leave_ended_pairs();
-        self.settled.notify_all();
         Ok(())
+    }
+
+    /// Waits until the thread that drives the node has done something, or drives it no more.
+    fn wait_for_driver(&self, seen: Round, until: Option<Instant>) {
+        let rounds = self.rounds();
+        if !matches!(self.driver.try_lock(), Err(TryLockError::WouldBlock)) {
+            return;
+        }
+        let is_same = |current: &mut u64| Round(*current) == seen;
+        match until.map(|until| until.saturating_duration_since(Instant::now())) {
+            Some(left) => drop(self.round_over.wait_timeout_while(rounds, left, is_same)),
+            None => drop(self.round_over.wait_while(rounds, is_same)),
+        }
     }
 
     fn leave_ended_pairs(&self) {
@@ -176,7 +270,7 @@ impl NodeShared {
     /// What the control thread does.
     fn serve(&self) {
         while !self.is_stopping.load(Ordering::Acquire) {
-            if self.wait(None).is_err() {
+            if self.wait(self.round(), None).is_err() {
                 // The epoll set itself is broken, which nothing here can mend; who waits for peers times out.
                 return;
             }
@@ -188,8 +282,10 @@ impl NodeShared {
     fn close(&self) {
         let deadline = Instant::now() + LINGER;
         self.leave_ended_pairs();
-        while !self.control().is_drained() && Instant::now() < deadline && self.wait(Some(deadline)).is_ok() {
-        }
+        while !self.control().is_drained()
+            && Instant::now() < deadline
+            && self.wait(self.round(), Some(deadline)).is_ok()
+        {}
         self.control().clear();
     }
 }
@@ -251,11 +347,15 @@ fn assemble(name: Name, domain: Domain, has_thread: bool) -> Result<NodeShared, 
         bell,
         epoll,
         wake,
+        process: Process::current(),
         has_thread,
         is_stopping: AtomicBool::new(false),
         endpoints: AtomicU64::new(0),
         control: Mutex::new(control),
         settled: Condvar::new(),
+        driver: Mutex::default(),
+        rounds: Mutex::default(),
+        round_over: Condvar::new(),
         ended_pairs: Mutex::default(),
     })
 }
@@ -269,6 +369,10 @@ fn start_thread(shared: &Arc<NodeShared>) -> Result<JoinHandle<()>, OpenError> {
 
 impl Drop for Life {
     fn drop(&mut self) {
+        if self.shared.is_inherited() {
+            // The thread is the parent's: there is nobody here to join, and nothing to close.
+            return std::mem::forget(self.thread.take());
+        }
         self.shared.is_stopping.store(true, Ordering::Release);
         self.shared.wake.signal();
         match self.thread.take() {

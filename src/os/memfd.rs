@@ -54,6 +54,8 @@ pub(crate) fn seal(memory: impl AsFd, seals: SealFlags) -> io::Result<()> {
 pub(crate) struct Inspection {
     /// Its size in bytes.
     pub(crate) size: u64,
+    /// Bytes of it that are allocated: sealed against new writers, they stay.
+    pub(crate) allocated: u64,
     /// Its seals.
     pub(crate) seals: SealFlags,
 }
@@ -65,7 +67,9 @@ pub(crate) fn inspect(file: impl AsFd) -> io::Result<Inspection> {
         return Err(Errno::INVAL);
     }
     let seals = fs::fcntl_get_seals(&file)?;
-    Ok(Inspection { size: u64::try_from(stat.st_size).map_err(|_| Errno::INVAL)?, seals })
+    let size = u64::try_from(stat.st_size).map_err(|_| Errno::INVAL)?;
+    let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+    Ok(Inspection { size, allocated, seals })
 }
 
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {

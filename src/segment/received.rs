@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Kind, Segment, SegmentError};
 use crate::layout::header::{HEADER_BYTES, Header, LAYOUT_VERSION, MAGIC};
-use crate::os::memfd;
+use crate::os::memfd::{self, Inspection};
 use crate::os::mmap::{Access, Mapping};
 
 impl Segment {
@@ -37,6 +37,11 @@ fn check_file(memory: impl AsFd, kind: Kind, bytes: usize) -> Result<(), Segment
     }
     if bytes < HEADER_BYTES || inspection.size != bytes as u64 {
         return Err(unusable(format!("it has {} B, not {bytes}", inspection.size)));
+    }
+    // Mapping what is not there would have us pay for it.
+    if inspection.allocated < inspection.size {
+        let Inspection { allocated, size, .. } = inspection;
+        return Err(unusable(format!("only {allocated} B of its {size} B are allocated")));
     }
     Ok(())
 }
@@ -89,6 +94,16 @@ mod tests {
         assert!(reason(Segment::receive(&memory, Kind::Cursor, 8192)).contains("seals"));
         memfd::seal(&memory, memfd::SEALS_FIXED_SIZE).expect("a new memfd can be sealed");
         assert!(reason(Segment::receive(&memory, Kind::Cursor, 8192)).contains("seals"));
+    }
+
+    #[test]
+    fn a_file_without_pages_is_refused_before_it_is_mapped() {
+        let flags = rustix::fs::MemfdFlags::ALLOW_SEALING;
+        let memory = rustix::fs::memfd_create("tidepost-test", flags).expect("memory files can be made");
+        rustix::fs::ftruncate(&memory, 1 << 40).expect("a hole costs nothing");
+        memfd::seal(&memory, memfd::SEALS_ONE_WRITER).expect("a new memfd can be sealed");
+        let reason = reason(Segment::receive(&memory, Kind::Pool, 1 << 40));
+        assert!(reason.contains("only 0 B of its 1099511627776 B are allocated"), "{reason}");
     }
 
     #[test]

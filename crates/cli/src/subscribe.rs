@@ -50,6 +50,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         if !receive(arguments, &mut subscriber, &mut output, has_been_served)? {
             break;
         }
+        // Its publisher may have left by now.
+        has_been_served = true;
         left -= 1;
     }
     output.flush()?;

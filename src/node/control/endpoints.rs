@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Control, OutletRecord, Pairing};
 use crate::node::domain::{Name, Role};
-use crate::node::endpoint::{Inlet, Offer, Outlet, Refusal, Segment};
+use crate::node::endpoint::{Inlet, Offer, Outlet, Refusal, Segment, Violation};
 use crate::node::error::EndpointError;
 use crate::node::identity::{EndpointId, NodeId};
 use crate::node::wire::{FRAME_BYTES_MAX, Frame};
@@ -14,8 +14,10 @@ impl Control {
     /// Introduces an outlet to every inlet of its name. It is settled when all have answered.
     pub(in crate::node) fn add_outlet(&mut self, outlet: Arc<dyn Outlet>) -> Result<(), EndpointError> {
         let (id, name) = (outlet.id(), outlet.name().clone());
-        let offer = Frame::Offer(outlet.offer());
-        if offer.encode().is_none() {
+        let offer = outlet.offer();
+        let is_sendable = offer.descriptor.is_sendable();
+        let offer = Frame::Offer(offer);
+        if !is_sendable || offer.encode().is_none() {
             let name = name.as_str().to_owned();
             return Err(EndpointError::DescriptorTooLong { name, limit: FRAME_BYTES_MAX });
         }
@@ -59,7 +61,7 @@ impl Control {
         let nodes: BTreeSet<NodeId> = entries.into_iter().map(|entry| entry.node).collect();
         for node in nodes {
             if node != self.own.node
-                && let Some(number) = self.reach(node)
+                && let Some(number) = self.reach(node)?
             {
                 self.pending.insert((id.number, node));
                 self.send(number, frame);
@@ -90,11 +92,20 @@ impl Control {
                 }
                 self.pairs.insert((outlet.id(), inlet.id()), Pairing::Joined);
                 let paired = admission.segments.iter().try_for_each(|segment| inlet.segment(segment.clone()));
-                let paired = paired.and_then(|()| inlet.admitted(admission));
-                debug_assert!(paired.is_ok(), "our own endpoints keep the rules");
+                if let Err(error) = paired.and_then(|()| inlet.admitted(admission)) {
+                    self.part_own(outlet.id(), inlet, &error);
+                }
             }
             Err(refusal) => inlet.refused(outlet.id(), &own.name, refusal),
         }
+    }
+
+    /// Two endpoints of ours cannot stay together: there is no memory to map the other's.
+    fn part_own(&mut self, outlet: EndpointId, inlet: &Arc<dyn Inlet>, error: &Violation) {
+        self.note_violation(&error.0);
+        self.pairs.remove(&(outlet, inlet.id()));
+        inlet.closed(outlet);
+        self.part(outlet, inlet.id());
     }
 
     /// The offers of our outlets of this name.
@@ -108,9 +119,12 @@ impl Control {
         let Some(record) = self.outlets.get(&segment.outlet.number) else { return };
         let (ours, theirs): (Vec<_>, Vec<_>) =
             record.readers.iter().copied().partition(|reader| reader.node == self.own.node);
-        for inlet in ours.iter().filter_map(|reader| self.inlets.get(&reader.number)) {
-            let added = inlet.segment(segment.clone());
-            debug_assert!(added.is_ok(), "our own endpoints keep the rules");
+        let ours: Vec<_> =
+            ours.iter().filter_map(|reader| self.inlets.get(&reader.number)).map(Arc::clone).collect();
+        for inlet in ours {
+            if let Err(error) = inlet.segment(segment.clone()) {
+                self.part_own(segment.outlet, &inlet, &error);
+            }
         }
         let nodes: BTreeSet<NodeId> = theirs.iter().map(|reader| reader.node).collect();
         for node in nodes {
@@ -149,6 +163,9 @@ impl Control {
     /// An inlet of ours is done with an outlet.
     pub(in crate::node) fn leave_pair(&mut self, inlet: EndpointId, outlet: EndpointId) {
         self.pairs.remove(&(outlet, inlet));
+        if let Some(inlet) = self.inlets.get(&inlet.number) {
+            inlet.left(outlet);
+        }
         if outlet.node == self.own.node {
             self.part(outlet, inlet);
         } else if let Some(&number) = self.by_node.get(&outlet.node) {

@@ -39,7 +39,7 @@ impl Control {
                 self.pending.remove(&(endpoint.number, peer.node));
                 Ok(())
             }
-            Frame::Join(join) => belongs(join.inlet, peer).map(|()| self.let_in(number, peer, join)),
+            Frame::Join(join) => belongs(join.inlet, peer).and_then(|()| self.let_in(number, peer, join)),
             Frame::Admit(admission) => {
                 belongs(admission.outlet, peer).and_then(|()| self.admitted(admission))
             }
@@ -59,6 +59,9 @@ impl Control {
         let fresh: Vec<_> =
             fitting.filter(|inlet| !self.pairs.contains_key(&(offer.outlet, inlet.id()))).cloned().collect();
         for inlet in fresh {
+            if !self.connections.contains_key(&number) {
+                return;
+            }
             let answer = match inlet.join(peer, offer.clone()) {
                 Ok(join) => {
                     self.pairs.insert((offer.outlet, inlet.id()), Pairing::Joining);
@@ -72,12 +75,16 @@ impl Control {
     }
 
     /// A peer's inlet takes our offer up.
-    fn let_in(&mut self, number: u64, peer: &Peer, join: Join) {
+    fn let_in(&mut self, number: u64, peer: &Peer, join: Join) -> Result<(), Violation> {
         let (outlet, inlet) = (join.outlet, join.inlet);
         let record = self.outlets.get_mut(&outlet.number).filter(|record| !record.is_closed);
         let Some(record) = record.filter(|_| outlet.node == self.own.node) else {
-            return self.send(number, &Frame::OutletLeft { outlet });
+            self.send(number, &Frame::OutletLeft { outlet });
+            return Ok(());
         };
+        if record.readers.contains(&inlet) {
+            return Err(Violation(format!("{inlet} joins {outlet} a second time")));
+        }
         match record.outlet.admit(peer, join) {
             Ok(admission) => {
                 record.readers.insert(inlet);
@@ -91,6 +98,7 @@ impl Control {
                 self.send(number, &Frame::Refuse { outlet, inlet, refusal });
             }
         }
+        Ok(())
     }
 
     /// A peer's outlet lets our inlet in, which may have gone meanwhile.

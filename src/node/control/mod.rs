@@ -68,6 +68,8 @@ pub(super) struct Control {
     connections: HashMap<u64, Connection>,
     by_node: HashMap<NodeId, u64>,
     next_connection: u64,
+    /// When the listener is watched again: there were no descriptors left for callers.
+    accepts_again: Option<Instant>,
     outlets: HashMap<u64, OutletRecord>,
     inlets: HashMap<u64, Arc<dyn Inlet>>,
     /// By outlet, then inlet; the inlets are ours.
@@ -101,6 +103,7 @@ impl Control {
             connections: HashMap::new(),
             by_node: HashMap::new(),
             next_connection: 0,
+            accepts_again: None,
             outlets: HashMap::new(),
             inlets: HashMap::new(),
             pairs: HashMap::new(),
@@ -117,14 +120,22 @@ impl Control {
             match token {
                 LISTENER => self.accept_all(),
                 WAKE => self.wake.drain(),
-                TIMER => self.timer.acknowledge(),
+                TIMER => {
+                    self.timer.acknowledge();
+                    self.accept_again();
+                }
                 _ => self.handle_connection((token - CONNECTIONS) / 2, token % 2 == 1),
             }
         }
         self.drop_silent();
-        let next = self.connections.values().filter_map(Connection::deadline).min();
+        self.set_timer();
+    }
+
+    /// Has the timer fire when the next peer will have been silent for too long, or callers may be accepted again.
+    fn set_timer(&mut self) {
+        let deadlines = self.connections.values().filter_map(Connection::deadline);
         // A timer that cannot be set leaves a silent peer connected, which harms nobody else.
-        let _ = self.timer.set(next);
+        let _ = self.timer.set(deadlines.chain(self.accepts_again).min());
     }
 
     fn handle_connection(&mut self, number: u64, has_died: bool) {
@@ -173,6 +184,7 @@ impl Control {
             }
             Ok(_) => {}
         }
+        self.set_timer();
     }
 
     /// Whether nothing waits to be sent any more.

@@ -1,64 +1,112 @@
 //! Peers: connecting, greeting, and losing them.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{Control, pidfd_token, socket_token};
+use rustix::io::{self, Errno};
+
+use super::{Control, LISTENER, pidfd_token, socket_token};
 use crate::node::connection::{Connection, Stage};
-use crate::node::domain::is_our_user;
+use crate::node::domain::{ConnectError, is_our_user};
 use crate::node::endpoint::{Peer, Refusal, Violation};
+use crate::node::error::EndpointError;
 use crate::node::identity::NodeId;
 use crate::node::wire::{Frame, Hello, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
 use crate::os::epoll::Interest;
 use crate::sync::bell::PeerBell;
 
+/// How long callers wait when there are no descriptors left for them.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that may be open without our knowing from whom.
 const STRANGERS_MAX: usize = 64;
 
 impl Control {
-    /// The connection to `node`, made now if there is none; `None` if the node is gone.
-    pub(super) fn reach(&mut self, node: NodeId) -> Option<u64> {
+    /// The connection to `node`, made now if there is none; `None` if the node is gone, or nobody we would talk to.
+    pub(super) fn reach(&mut self, node: NodeId) -> Result<Option<u64>, EndpointError> {
         if let Some(&number) = self.by_node.get(&node) {
-            return Some(number);
+            return Ok(Some(number));
         }
+        let failed = |source| EndpointError::System { action: format!("connect to node {node}"), source };
         let channel = match self.membership.domain().connect(node) {
             Ok(channel) => channel,
+            Err(ConnectError::Resource(errno)) => return Err(failed(errno)),
+            Err(ConnectError::Gone) => return Ok(None),
             Err(error) => {
-                self.last_violation = Some(format!("node {node}: {error}"));
-                return None;
+                self.note_violation(&format!("node {node}: {error}"));
+                return Ok(None);
             }
         };
-        let number = self.watch(Connection::new(channel, Stage::Called(node)))?;
+        let number = self.watch(Connection::new(channel, Stage::Called(node))).map_err(failed)?;
         self.by_node.insert(node, number);
         let hello = self.hello();
         self.send(number, &hello);
-        self.connections.contains_key(&number).then_some(number)
+        Ok(self.connections.contains_key(&number).then_some(number))
     }
 
-    fn watch(&mut self, connection: Connection) -> Option<u64> {
+    fn watch(&mut self, connection: Connection) -> io::Result<u64> {
         let number = self.next_connection;
         self.next_connection += 1;
-        self.epoll.add(connection.channel(), socket_token(number), Interest::Read).ok()?;
+        self.epoll.add(connection.channel(), socket_token(number), Interest::Read)?;
         self.connections.insert(number, connection);
-        Some(number)
+        self.set_timer();
+        Ok(number)
     }
 
     /// Accepts every connection that waits, from our own user. A caller that has greeted by now is served at once, so
     /// only those who keep silent count as strangers; when there are too many, the one who has been silent longest
     /// goes, and newcomers are still heard.
     pub(super) fn accept_all(&mut self) {
-        while let Ok(channel) = self.membership.listener().accept() {
+        loop {
+            let channel = match self.membership.listener().accept() {
+                Ok(channel) => channel,
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
+                    return self.pause_accepting();
+                }
+                Err(Errno::CONNABORTED) => continue,
+                Err(_) => return,
+            };
             if !channel.peer_uid().is_ok_and(is_our_user) {
                 self.note_violation("another user called");
-            } else if let Some(number) = self.watch(Connection::new(channel, Stage::Answered)) {
+            } else if let Ok(number) = self.watch(Connection::new(channel, Stage::Answered)) {
                 self.serve(number);
                 self.dismiss_strangers();
             }
         }
     }
 
-    fn dismiss_strangers(&mut self) {
+    /// Callers wait until there are descriptors for them: the listener would be reported ready all the while.
+    fn pause_accepting(&mut self) {
+        if self.accepts_again.is_none() {
+            self.note_violation("no descriptors are left for those who call; raise the limit on open files");
+            self.epoll.remove(self.membership.listener());
+        }
+        self.accepts_again = Some(Instant::now() + ACCEPT_PAUSE);
+        self.set_timer();
+    }
+
+    /// Looks whether callers can be accepted again.
+    pub(super) fn accept_again(&mut self) {
+        if self.accepts_again.is_some_and(|again| again <= Instant::now()) {
+            self.accepts_again = None;
+            let watched = self.epoll.add(self.membership.listener(), LISTENER, Interest::Read);
+            if watched.is_err() {
+                return self.pause_accepting();
+            }
+            self.accept_all();
+        }
+    }
+
+    fn strangers(&self) -> Vec<u64> {
         let strangers = self.connections.iter().filter(|(_, connection)| connection.node().is_none());
-        let strangers: Vec<u64> = strangers.map(|(number, _)| *number).collect();
+        strangers.map(|(number, _)| *number).collect()
+    }
+
+    fn serve_strangers(&mut self) {
+        self.strangers().into_iter().for_each(|number| self.serve(number));
+    }
+
+    fn dismiss_strangers(&mut self) {
+        let strangers = self.strangers();
         if strangers.len() > STRANGERS_MAX
             && let Some(&first) = strangers.iter().min()
         {
@@ -71,6 +119,10 @@ impl Control {
         if !hello.is_understood() {
             let versions = Frame::Versions { version_min: PROTOCOL_VERSION_MIN, version: PROTOCOL_VERSION };
             self.send(number, &versions);
+            if self.by_node.get(&hello.node).is_some_and(|known| *known != number) {
+                let reason = "it speaks another version, and claims to be a node that we know";
+                return Err(Violation(reason.to_owned()));
+            }
             return self.mismatch(hello.node, &hello.name, hello.version_min, hello.version);
         }
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
@@ -83,13 +135,15 @@ impl Control {
         if hello.node == self.own.node {
             return Err(Violation("it claims to be us".to_owned()));
         }
-        if !is_answer && !self.settle_crossing(number, hello.node) {
-            return Ok(());
-        }
         let bell =
             PeerBell::receive(&hello.bell, hello.eventfd).map_err(|error| Violation(error.to_string()))?;
         let watched = self.epoll.add(&hello.pidfd, pidfd_token(number), Interest::Read);
         watched.map_err(|error| Violation(format!("its pidfd cannot be watched: {error}")))?;
+        // Only now that it has shown itself sound may it take the place of a connection that we made.
+        if !is_answer && !self.settle_crossing(number, hello.node) {
+            self.epoll.remove(&hello.pidfd);
+            return Ok(());
+        }
         let peer = Peer { node: hello.node, name: hello.name.into(), bell: Arc::new(bell) };
         self.by_node.insert(peer.node, number);
         let reply = (!is_answer).then(|| self.hello());
@@ -154,6 +208,7 @@ impl Control {
         if lost.peer().is_none() {
             // It may have hung up on us because it called us first: then that call is waiting to be answered.
             self.accept_all();
+            self.serve_strangers();
             if let Some(&survivor) = self.by_node.get(&node)
                 && let Some(connection) = self.connections.get_mut(&survivor)
             {

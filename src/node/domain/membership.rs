@@ -12,6 +12,7 @@ use super::entry::{Entry, Role};
 use super::{Domain, Name};
 use crate::node::error::OpenError;
 use crate::node::identity::{EndpointId, NodeId};
+use crate::os::fork::Process;
 use crate::os::process;
 use crate::os::socket::Listener;
 
@@ -63,7 +64,7 @@ pub(crate) struct Membership {
     listener: Listener,
     entries: Mutex<BTreeSet<Entry>>,
     /// A forked child has the parent's memory, and must not remove the parent's files.
-    opened_by: u32,
+    process: Process,
     _lock: OwnedFd,
 }
 
@@ -87,8 +88,14 @@ impl Membership {
             domain.remove_node_file(&format!("{node}{LOCK_SUFFIX}"));
             refused("create the node's socket")(source)
         })?;
-        let (entries, opened_by) = (Mutex::default(), process::pid());
-        Ok(Self { domain, node, listener, entries, opened_by, _lock: lock })
+        Ok(Self {
+            domain,
+            node,
+            listener,
+            entries: Mutex::default(),
+            process: Process::current(),
+            _lock: lock,
+        })
     }
 
     pub(crate) fn domain(&self) -> &Domain {
@@ -97,11 +104,6 @@ impl Membership {
 
     pub(crate) fn listener(&self) -> &Listener {
         &self.listener
-    }
-
-    /// Whether this is a forked child of the process that opened the node.
-    pub(crate) fn is_forked(&self) -> bool {
-        process::pid() != self.opened_by
     }
 
     /// Lets newcomers find an endpoint.
@@ -123,7 +125,7 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        if self.is_forked() {
+        if self.process.is_parent() {
             return;
         }
         for entry in std::mem::take(self.entries.get_mut().unwrap_or_else(PoisonError::into_inner)) {

@@ -194,7 +194,7 @@ impl Hello {
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let (version_min, version) = (reader.u16()?, reader.u16()?);
-        let (node, name, pid) = (reader.node()?, reader.text()?, reader.u32()?);
+        let (node, name, pid) = (reader.node()?, reader.name()?.as_str().to_owned(), reader.u32()?);
         let has_eventfd = reader.u8()? != 0;
         let (pidfd, bell) = (reader.descriptor()?, reader.descriptor()?);
         let eventfd = if has_eventfd { Some(reader.descriptor()?) } else { None };

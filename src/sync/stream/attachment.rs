@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::os::fork::Process;
 use crate::sync::bell::PeerSleeper;
 use crate::sync::cursor::{self, CursorWords};
 use crate::sync::pool::PoolMemory;
@@ -18,6 +19,7 @@ pub(crate) struct Attachment {
     state: Mutex<State>,
     has_new_segments: AtomicBool,
     closed: AtomicBool,
+    process: Process,
     /// Dropped with the last held sample: it tells the other end that this pair is over.
     _last: Box<dyn Any + Send + Sync>,
 }
@@ -46,6 +48,7 @@ impl Attachment {
             state: Mutex::new(state),
             has_new_segments: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            process: Process::current(),
             _last: last,
         }
     }
@@ -90,7 +93,15 @@ impl Attachment {
         Some(Pinned { bytes: NonNull::from(bytes), index, attachment: Arc::clone(self) })
     }
 
+    /// Whether this is a forked child's copy: the words in shared memory are its parent's.
+    pub(super) fn is_inherited(&self) -> bool {
+        self.process.is_parent()
+    }
+
     fn unpin(&self, index: u32) {
+        if self.is_inherited() {
+            return;
+        }
         cursor::unpin(&self.cursor, index as usize);
         self.state().free_pins.push(index);
         self.ring_if_blocked();

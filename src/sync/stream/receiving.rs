@@ -289,6 +289,9 @@ impl ReceivingEnd {
 
 impl Drop for ReceivingEnd {
     fn drop(&mut self) {
+        if self.attachment.is_inherited() {
+            return;
+        }
         self.reader.leave();
         self.attachment.ring_if_blocked();
     }

@@ -1,0 +1,60 @@
+//! Noticing a fork: a forked child has its parent's memory, and must leave alone what the parent still uses.
+//!
+//! A word in a page that the kernel zeroes in each child (`MADV_WIPEONFORK`) tells one process from the next, at the
+//! cost of a load. The page is made once and stays.
+
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::mm::{self, Advice, MapFlags, ProtFlags};
+
+const PAGE_BYTES: usize = 4096;
+
+/// A process, as opposed to those forked from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Process(u64);
+
+impl Process {
+    /// The process that calls.
+    pub(crate) fn current() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(1);
+        let Some(word) = word() else { return Self(0) };
+        let next = COUNT.fetch_add(1, Ordering::Relaxed);
+        match word.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => Self(next),
+            Err(current) => Self(current),
+        }
+    }
+
+    /// Whether the process that calls is another one, forked from this one.
+    pub(crate) fn is_parent(self) -> bool {
+        word().is_some_and(|word| word.load(Ordering::Relaxed) != self.0)
+    }
+}
+
+/// The word, if the kernel gives us a page for it.
+fn word() -> Option<&'static AtomicU64> {
+    static WORD: OnceLock<Option<&'static AtomicU64>> = OnceLock::new();
+    *WORD.get_or_init(|| {
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        // SAFETY: a null hint lets the kernel choose fresh addresses, so no memory in use is replaced.
+        let page = unsafe { mm::mmap_anonymous(ptr::null_mut(), PAGE_BYTES, protection, flags) }.ok()?;
+        // SAFETY: exactly the page just mapped, on which the advice has no effect in this process.
+        unsafe { mm::madvise(page, PAGE_BYTES, Advice::LinuxWipeOnFork) }.ok()?;
+        // SAFETY: aligned, zeroed, mapped for good, and touched with atomics only.
+        Some(unsafe { AtomicU64::from_ptr(page.cast()) })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_itself() {
+        let process = Process::current();
+        assert_eq!(process, Process::current());
+        assert!(!process.is_parent());
+    }
+}
