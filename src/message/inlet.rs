@@ -16,7 +16,7 @@ use crate::sync::ring::{CursorMemory, RingMemory};
 use crate::sync::stream::{Attachment, ReceivingEnd};
 
 /// The last sequence number that a stream may start at: beyond what any stream reaches in a lifetime.
-const START_MAX: u64 = 1 << 60;
+const START_MAX: u64 = 1 << 50;
 
 /// The part of a subscriber that its control plane also touches.
 pub(super) struct SubscriberShared {

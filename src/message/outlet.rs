@@ -121,7 +121,8 @@ impl PublisherShared {
     /// From now on the publisher fences itself; it knows before this returns.
     fn fence_from_now_on(&self) {
         if !self.must_fence.swap(true, Ordering::Relaxed) {
-            Fencing::Asymmetric.of_sleeper();
+            // Without it the publisher learns a little later, and who joins does not sleep at once.
+            let _ = Fencing::Asymmetric.of_sleeper();
         }
     }
 

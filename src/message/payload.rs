@@ -65,6 +65,11 @@ impl<T: Message> Payload for [T] {
     const ALIGN: usize = align_of::<T>();
 }
 
+/// The descriptor of a type, with what the compiler knows better than a hand-written one.
+pub(super) fn descriptor<T: Payload + ?Sized>() -> TypeDescriptor {
+    TypeDescriptor { size: T::ELEMENT_BYTES as u64, align: T::ALIGN as u64, ..T::descriptor() }
+}
+
 /// How long messages of this type are, as the receiving end checks it.
 #[inline]
 pub(super) const fn extent<T: Payload + ?Sized>() -> Extent {

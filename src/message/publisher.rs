@@ -51,12 +51,11 @@ impl<T: Payload + ?Sized> Publisher<T> {
     /// As [`Publisher::send`]; the error says how many of this call were sent.
     #[inline]
     pub fn send_many<'m>(&mut self, messages: impl IntoIterator<Item = &'m T>) -> Result<(), SendError> {
+        let mut burst = self.sender.burst();
         let mut sent = 0;
-        let outcome = messages
-            .into_iter()
-            .try_for_each(|message| self.sender.put(message.as_bytes()).map(|()| sent += 1));
-        self.sender.wake_sleepers();
-        outcome.map_err(|error| error.after(sent))
+        messages.into_iter().try_for_each(|message| {
+            burst.put(message.as_bytes()).map(|()| sent += 1).map_err(|error| error.after(sent))
+        })
     }
 
     /// Waits until `count` subscribers have been let in, no longer than `timeout`.

@@ -82,6 +82,7 @@ impl Receiver {
         if let [source] = &mut self.sources[..]
             && let Ok(Poll::Ready) = source.end.poll(extent)
         {
+            self.current = 0;
             return true;
         }
         self.poll_all(extent)
@@ -143,8 +144,8 @@ impl Receiver {
         let (ticket, round) = (self.shared.line.sleeper().arm(mode), self.shared.node.shared().round());
         self.sources.iter().for_each(|source| source.sleepers.set());
         // Dekker: our bits, fence, their messages against their messages, fence, our bits.
-        Fencing::of_this_process().of_sleeper();
-        let until = if self.has_news() { Deadline::after(Duration::ZERO) } else { deadline };
+        let may_sleep = Fencing::of_this_process().of_sleeper();
+        let until = if self.has_news() || !may_sleep { Deadline::after(Duration::ZERO) } else { deadline };
         let slept = self.wait_asleep(ticket, round, until);
         self.shared.line.sleeper().disarm();
         self.sources.iter().for_each(|source| source.sleepers.clear());

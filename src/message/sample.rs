@@ -66,7 +66,7 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Sample<'_, T> {
 /// A message that is held: it may be kept, sent to other threads, and dropped in any order.
 pub struct Held<T: ?Sized> {
     bytes: HeldBytes,
-    message: PhantomData<fn() -> Box<T>>,
+    message: PhantomData<Box<T>>,
 }
 
 enum HeldBytes {

@@ -117,9 +117,14 @@ impl Sender {
         Ok(())
     }
 
+    /// Many messages in a row.
+    pub(super) fn burst(&mut self) -> Burst<'_> {
+        Burst(self)
+    }
+
     /// Publishes one message of many: sleepers are woken later.
     #[inline(always)]
-    pub(super) fn put(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), SendError> {
         if self.end.try_send_inline(bytes) {
             return Ok(());
         }
@@ -326,6 +331,23 @@ impl Sender {
 
     pub(super) fn refusals(&self) -> Vec<Refused> {
         self.shared.refusals()
+    }
+}
+
+/// Messages that are published one by one, and sleepers that are woken once, at the end, whatever ends it.
+pub(super) struct Burst<'a>(&'a mut Sender);
+
+impl Burst<'_> {
+    /// Publishes one of them.
+    #[inline(always)]
+    pub(super) fn put(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        self.0.put(bytes)
+    }
+}
+
+impl Drop for Burst<'_> {
+    fn drop(&mut self) {
+        self.0.wake_sleepers();
     }
 }
 

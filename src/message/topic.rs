@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::error::TopicError;
-use super::payload::Payload;
+use super::payload::{self, Payload};
 use super::publisher::Publisher;
 use super::receiver::Receiver;
 use super::sender::{Sender, SenderOptions};
@@ -120,7 +120,7 @@ impl<T: Payload + ?Sized> Topic<'_, T> {
         let topic = self.checked_name()?;
         let geometry = self.geometry(&topic)?;
         let options = SenderOptions { geometry, overflow, pool_limit: self.pool_limit };
-        Ok(Publisher::new(Sender::open(self.node, topic, T::descriptor(), options)?))
+        Ok(Publisher::new(Sender::open(self.node, topic, payload::descriptor::<T>(), options)?))
     }
 
     /// A subscriber of this topic. It receives what is published after it has been let in, which happens before
@@ -132,7 +132,7 @@ impl<T: Payload + ?Sized> Topic<'_, T> {
     pub fn subscriber(self) -> Result<Subscriber<T>, TopicError> {
         let topic = self.checked_name()?;
         self.check("hold limit", self.hold_limit.into(), 1, PINS_MAX.into(), &topic)?;
-        Ok(Subscriber::new(Receiver::open(self.node, topic, T::descriptor(), self.hold_limit)?))
+        Ok(Subscriber::new(Receiver::open(self.node, topic, payload::descriptor::<T>(), self.hold_limit)?))
     }
 
     fn checked_name(&self) -> Result<Name, TopicError> {

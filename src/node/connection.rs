@@ -13,12 +13,11 @@ use super::wire::{Encoded, FRAME_BYTES_MAX, Frame};
 use crate::os::epoll::{Epoll, Interest};
 use crate::os::socket::{Channel, FRAME_DESCRIPTORS_MAX, Received};
 
-/// Frames that may wait for a peer; one that lets more come together is dropped.
+/// Frames that may wait for a peer; one that lets more come together is dropped. There is no limit in time: a peer may
+/// be stopped for as long as somebody likes, and what its subscribers hold stays theirs meanwhile.
 const WAITING_MAX: usize = 4096;
 /// How long a peer may take to say who it is.
 pub(super) const GREETING: Duration = Duration::from_secs(2);
-/// How long a frame may wait for a peer to take it.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How far a connection has come.
 pub(super) enum Stage {
@@ -141,9 +140,6 @@ impl Connection {
         self.descriptors_in_flight = left.ok_or_else(|| {
             Violation(format!("it acknowledged {count} descriptors that were not on their way"))
         })?;
-        if self.peer().is_some() {
-            self.deadline = None;
-        }
         Ok(())
     }
 
@@ -176,10 +172,6 @@ impl Connection {
     fn after_flush(&mut self, epoll: &Epoll, token: u64, is_full: bool) -> Result<(), Violation> {
         if self.waiting.len() + self.held_back.len() > WAITING_MAX {
             return Err(Violation(format!("it lets more than {WAITING_MAX} frames wait")));
-        }
-        if self.peer().is_some() {
-            let since = self.deadline.unwrap_or_else(|| Instant::now() + PATIENCE);
-            self.deadline = (!self.waiting.is_empty()).then_some(since);
         }
         if is_full != self.wants_to_write {
             self.wants_to_write = is_full;

@@ -3,6 +3,7 @@
 mod hostile;
 mod idle;
 mod kills;
+mod lives;
 mod mismatch;
 mod order;
 mod parts;

@@ -7,7 +7,7 @@ use tidepost::{Message, Node, Overflow, Publisher, Subscriber};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::stage::{DIRECTORY, PART, PATIENCE, PREFIX, Stage};
-use crate::{kills, ptrace, seccomp};
+use crate::{kills, lives, ptrace, seccomp};
 
 /// The message of most tests: a number, and words that follow from it.
 pub type Words = [u64; 7];
@@ -71,6 +71,7 @@ pub fn play() {
         "echo" => echo(&node, argument),
         "strict-sender" => seccomp::send(&node, argument),
         "strict-receiver" => seccomp::receive(&node, argument),
+        "forker" => lives::fork(&node),
         "survivor" => {
             drop(node);
             kills::survive(&Stage::of_part(), argument as usize);

@@ -130,6 +130,12 @@ impl Actor {
         writeln!(self.stdin, "go").expect("the process listens");
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: no pointers; a child that has not been waited for keeps its number.
+        assert_eq!(unsafe { libc::kill(self.pid() as i32, signal) }, 0);
+    }
+
     /// SIGKILL, without waiting for the end.
     pub fn signal_kill(&mut self) {
         self.child.kill().expect("it is our child");

@@ -216,6 +216,8 @@ impl Control {
                 return self.flush(survivor);
             }
         }
+        // Its receipts first: who waits for them is woken by what follows.
+        drop(lost);
         self.forget_node(node);
     }
 
@@ -225,7 +227,9 @@ impl Control {
         let name =
             expelled.peer().map_or_else(|| "a caller".to_owned(), |peer| format!("node `{}`", peer.name));
         self.note_violation(&format!("{name}: {violation}"));
-        if let Some(node) = expelled.node()
+        let node = expelled.node();
+        drop(expelled);
+        if let Some(node) = node
             && self.by_node.get(&node) == Some(&number)
         {
             self.by_node.remove(&node);

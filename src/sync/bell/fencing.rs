@@ -35,10 +35,9 @@ impl Fencing {
 
     /// Between a sleeper's setting of its bits and its last look for news; and between a change of a sender's
     /// own fencing and whatever relies on it.
-    pub(crate) fn of_sleeper(self) {
+    /// `false` if that was not possible, and nobody must sleep who relies on it.
+    pub(crate) fn of_sleeper(self) -> bool {
         fence(Ordering::SeqCst);
-        if self == Self::Asymmetric {
-            barrier::heavy();
-        }
+        self == Self::Full || barrier::heavy()
     }
 }

@@ -185,7 +185,8 @@ impl ReceivingEnd {
         match extent {
             Extent::Exact(length) if word.carriage() == Some(Carriage::Inline(length)) => {
                 // SAFETY: the word was seen, and the caller answers for the slice's life.
-                Ok(unsafe { self.reader.payload(length) })
+                let bytes = unsafe { self.reader.payload(length) };
+                bytes.map(Some).ok_or_else(|| self.violation("it is longer than its slot"))
             }
             // SAFETY: as above.
             _ => unsafe { self.locate_other(word, extent) },
@@ -229,11 +230,12 @@ impl ReceivingEnd {
         address: ChunkAddress,
         length: u64,
     ) -> Result<Option<&'a [u8]>, StreamViolation> {
+        // Looked at first: what the sender announced before it went is known once we have seen that it went.
+        let has_gone = self.attachment.is_closed();
         self.attachment.update_segments(&mut self.segments);
         let Some(memory) = self.segments.get(address.segment as usize) else {
             // The control thread maps a segment before its first message is read, or it is about to.
-            let is_late = !self.attachment.is_closed();
-            return if is_late { Ok(None) } else { Err(self.violation("its pool segment was never sent")) };
+            return if has_gone { Err(self.violation("its pool segment was never sent")) } else { Ok(None) };
         };
         // SAFETY: the word was seen, and the caller answers for the slice's life.
         let bytes = unsafe { memory.payload(address.chunk, length) };
