@@ -122,6 +122,8 @@ fn parent_half<const WORDS: usize>(
 
 /// The child's side of a measurement: `arguments` are what came after the hidden command.
 pub fn child(arguments: &[String]) -> Result<(), Failure> {
+    // A measurement that is interrupted takes its other half along.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     process::pin(process::CHILD_CORE);
     let parts =
         arguments.split_last().and_then(|(resource, rest)| Some((Workload::from_arguments(rest)?, resource)));

@@ -119,10 +119,10 @@ fn print_rows(plan: &Plan, rows: &[Row]) {
     );
     let is_stream = matches!(plan.pattern, Pattern::Stream { .. });
     let figures = if is_stream { "rate" } else { "p50        p99" };
-    println!("{:>8}  {:5} {:9}  {figures}", "size", "cores", "engine");
+    println!("{:>8}  {:6} {:9}  {figures}", "size", "cores", "engine");
     for row in rows {
-        let (size, cores) = (text::bytes(row.bytes as u64), if row.is_near { "near" } else { "far" });
-        print!("{size:>8}  {cores:5} {:9}  ", row.engine.name());
+        let (size, cores) = (text::bytes(row.bytes as u64), row.cores.name());
+        print!("{size:>8}  {cores:6} {:9}  ", row.engine.name());
         if is_stream {
             println!("{:10} {}", text::rate(row.per_second.median), ratio(row.ratio));
             continue;

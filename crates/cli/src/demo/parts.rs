@@ -33,6 +33,8 @@ pub fn play_part(arguments: &[String]) -> Result<(), Failure> {
     let [part, directory, rest @ ..] = arguments else {
         return Err("this command is for the demo only".into());
     };
+    // A demonstration that is interrupted takes its processes along.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let node = Node::builder().name(part).directory(Path::new(directory)).open()?;
     let argument = |index: usize| rest.get(index).map(String::as_str).unwrap_or_default();
     match part.as_str() {
