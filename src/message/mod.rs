@@ -8,6 +8,7 @@ mod error;
 mod inlet;
 mod loan;
 mod outlet;
+mod overflow;
 mod payload;
 mod publisher;
 mod receiver;
@@ -18,8 +19,9 @@ mod topic;
 
 pub use error::{HoldError, ReceiveError, Refused, SendError, TopicError, WaitError};
 pub use loan::Loan;
+pub use overflow::Overflow;
 pub use payload::{Message, Payload};
 pub use publisher::Publisher;
 pub use sample::{Batch, Held, Sample};
 pub use subscriber::Subscriber;
-pub use topic::{Overflow, Topic};
+pub use topic::Topic;

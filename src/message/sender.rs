@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::error::{Refused, SendError, TopicError, WaitError};
 use super::outlet::PublisherShared;
-use super::topic::Overflow;
+use super::overflow::Overflow;
 use crate::node::{EndpointError, Name, Node, Offer, Outlet, Receipt, Round, Segment, TypeDescriptor};
 use crate::os::clock::Deadline;
 use crate::sync::bell::{Mode, Ticket};

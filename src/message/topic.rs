@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::error::TopicError;
+use super::overflow::Overflow;
 use super::payload::{self, Payload};
 use super::publisher::Publisher;
 use super::receiver::Receiver;
@@ -20,26 +21,6 @@ const SLICE_SLOT_BYTES: usize = 248;
 const HOLD_LIMIT: u32 = 64;
 /// Bytes that a pool may take, unless chosen.
 const POOL_LIMIT: usize = 64 << 20;
-
-/// What a full topic does with the next message. A choice that every publisher makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Overflow {
-    /// The publisher waits for its slowest subscriber: nothing is lost.
-    Block,
-    /// The send fails with [`SendError::Full`](super::SendError::Full): nothing is lost, and nobody waits.
-    Fail,
-}
-
-impl Overflow {
-    /// The number that stands for it in the handshake.
-    pub(super) fn code(self) -> u32 {
-        match self {
-            Self::Block => 1,
-            Self::Fail => 2,
-        }
-    }
-}
 
 /// A topic of a node: options, and the endpoints that are made with them.
 ///

@@ -8,7 +8,7 @@ use rustix::fs::{self, FallocateFlags, FileType, MemfdFlags, SealFlags};
 use rustix::io::{self, Errno};
 
 use super::feature::Feature;
-use super::memory;
+use super::{memory, retry};
 
 /// Seals under which the size is fixed and only mappings that exist already may write.
 pub(crate) const SEALS_ONE_WRITER: SealFlags = SEALS_FIXED_SIZE.union(SealFlags::FUTURE_WRITE);
@@ -70,15 +70,6 @@ pub(crate) fn inspect(file: impl AsFd) -> io::Result<Inspection> {
     let size = u64::try_from(stat.st_size).map_err(|_| Errno::INVAL)?;
     let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
     Ok(Inspection { size, allocated, seals })
-}
-
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            settled => return settled,
-        }
-    }
 }
 
 #[cfg(test)]

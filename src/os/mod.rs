@@ -15,3 +15,15 @@ pub(crate) mod memory;
 pub(crate) mod mmap;
 pub(crate) mod process;
 pub(crate) mod socket;
+
+use rustix::io;
+
+/// Repeats a system call that a signal interrupted.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(io::Errno::INTR) => {}
+            settled => return settled,
+        }
+    }
+}

@@ -15,6 +15,8 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
+use super::retry;
+
 /// The most descriptors that one frame carries.
 pub(crate) const FRAME_DESCRIPTORS_MAX: usize = 4;
 
@@ -165,15 +167,6 @@ fn take_descriptors(ancillary: &mut RecvAncillaryBuffer<'_>) -> Vec<OwnedFd> {
 fn socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-}
-
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            settled => return settled,
-        }
-    }
 }
 
 /// `struct ucred`. Not rustix's, whose process id cannot be zero: the kernel says zero for a peer in a PID
