@@ -12,7 +12,7 @@ use crate::os::clock::Deadline;
 
 /// Publishes messages of type `T` on a topic, made by [`Topic::publisher`](super::Topic::publisher).
 ///
-/// One thread sends; `&mut self` says so. On the way of a message there are only loads, stores and one fence:
+/// One thread sends; `&mut self` says so. On the way of a message there are only loads, stores and at most one fence:
 /// no system call unless a subscriber sleeps, no lock, no allocation.
 ///
 /// With no subscriber a message is published and read by nobody. A subscriber that dies holds nobody back.

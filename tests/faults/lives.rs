@@ -134,6 +134,38 @@ fn threads_that_share_a_node_do_not_steal_each_others_wake_ups() {
     receiving.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
 }
 
+/// A program with a loop of its own serves its node from there, and needs no thread for it.
+#[test]
+fn a_node_is_served_from_the_programs_own_loop() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stage = Stage::new();
+    let node = Node::builder().name("looping").directory(stage.directory()).control_thread(false).open();
+    let node = node.expect("the domain is ours");
+    let mut receiver = subscriber(&node);
+    let mut counter = stage.start("counter", "100");
+    let (mut received, mut turns) = (0, 0);
+    while received < 100 {
+        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+        let wait = if receiver.publishers() == 0 { second } else { Timespec { tv_sec: 0, tv_nsec: 0 } };
+        let ready =
+            poll(&mut [PollFd::new(&node, PollFlags::IN)], Some(&wait)).expect("the descriptor is sound");
+        turns += ready;
+        node.dispatch().expect("the node works");
+        while let Some(sample) = receiver.try_recv().expect("receiving succeeds") {
+            assert_eq!(*sample, words(received));
+            received += 1;
+        }
+    }
+    assert!(turns >= 2, "a greeting and an offer at least");
+    counter.expect("sent");
+    counter.kill();
+    while receiver.publishers() > 0 {
+        let ready = poll(&mut [PollFd::new(&node, PollFlags::IN)], None).expect("the descriptor is sound");
+        assert_eq!(ready, 1, "its death is an event");
+        node.dispatch().expect("the node works");
+    }
+}
+
 /// Forks with open endpoints; the child drops what it has inherited, and is told what it cannot do.
 pub fn fork(node: &Node) {
     let (mut receiver, sender) = (subscriber(node), node.topic::<u8>("forked").publisher(Overflow::Block));

@@ -90,6 +90,31 @@ fn a_count_ends_both_sides() {
     assert_eq!(output_of(subscriber), "1\n2\n");
 }
 
+#[test]
+fn a_domain_keeps_to_itself() {
+    let scratch = Scratch::new();
+    let in_domain = |domain: &str, arguments: &[&str]| {
+        let mut command = scratch.tool(arguments);
+        command.env_remove("TIDEPOST_DIR").env("XDG_RUNTIME_DIR", &scratch.0).env("TIDEPOST_DOMAIN", domain);
+        command.spawn().expect("processes can be started")
+    };
+    let (mine, other) = (
+        in_domain("mine", &["sub", "t", "--until-end"]),
+        in_domain("other", &["sub", "t", "--timeout", "2"]),
+    );
+    let mut publisher = in_domain("mine", &["pub", "t", "--wait-subscribers", "1"]);
+    publisher.stdin.take().expect("it was asked for").write_all(b"only here\n").expect("the tool reads");
+    assert_eq!(output_of(publisher) + &output_of(mine), "only here\n");
+    let other = other.wait_with_output().expect("it is our child");
+    assert!(!other.status.success() && other.stdout.is_empty());
+    let mut domains: Vec<_> = std::fs::read_dir(scratch.0.join("tidepost"))
+        .expect("it was created")
+        .map(|entry| entry.expect("it is readable").file_name())
+        .collect();
+    domains.sort();
+    assert_eq!(domains, ["mine", "other"]);
+}
+
 /// The fear: a large file arrives damaged, or not whole.
 #[test]
 fn a_hundred_megabytes_arrive_as_they_were() {
