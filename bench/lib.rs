@@ -13,7 +13,9 @@ mod link;
 mod measure;
 mod process;
 pub mod report;
+mod scratch;
 pub mod workload;
 
 pub use measure::{Failure, Measurement, child, run};
 pub use process::CHILD_COMMAND;
+pub use scratch::Scratch;

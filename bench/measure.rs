@@ -1,7 +1,7 @@
 //! One measurement: the parent's half and the child's, the same code for every engine.
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -12,6 +12,7 @@ use crate::limit::memory::{Pair, Shared, inherited};
 use crate::limit::pool::Pool;
 use crate::link;
 use crate::process::{self, Partner};
+use crate::scratch::Scratch;
 use crate::workload::{Pattern, Workload};
 
 /// An error of a measurement.
@@ -83,10 +84,10 @@ fn run_futex(workload: Workload) -> Result<Measurement, Failure> {
 }
 
 fn run_tidepost<const WORDS: usize>(workload: Workload) -> Result<Measurement, Failure> {
-    let directory = Directory::create()?;
-    let node = tidepost::open(&directory.0, "bench-parent");
+    let directory = Scratch::create()?;
+    let node = tidepost::open(directory.path(), "bench-parent");
     let back = tidepost::subscriber::<WORDS>(&node, "back");
-    let mut partner = Partner::start(workload, &directory.0.to_string_lossy())?;
+    let mut partner = Partner::start(workload, &directory.path().to_string_lossy())?;
     let mut out = tidepost::publisher::<WORDS>(&node, "forth");
     if workload.pattern != Pattern::Drip {
         return parent_half::<WORDS>(workload, partner, out, tidepost::Busy(back));
@@ -209,25 +210,4 @@ fn sockets() -> Result<Ends, Failure> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)?;
     Ok(((rustix::io::dup(&ours)?, ours), (rustix::io::dup(&theirs)?, theirs)))
-}
-
-/// A private directory for one measurement's domain, removed when dropped.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn create() -> Result<Self, Failure> {
-        use std::os::unix::fs::DirBuilderExt;
-        use std::sync::atomic::{AtomicU32, Ordering};
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("tidepost-bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

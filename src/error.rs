@@ -1,10 +1,14 @@
 //! One error for those who do not tell operations apart.
 
+use std::fmt;
+
 use crate::message::{HoldError, ReceiveError, SendError, TopicError, WaitError};
 use crate::node::OpenError;
 
 /// Any error of this library. Each operation has its own, which converts into this one.
-#[derive(Debug, thiserror::Error)]
+///
+/// `Debug` is the same text as `Display`: a `main` that returns it shows its user the object, the limit and the remedy.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A node could not be opened.
@@ -25,4 +29,10 @@ pub enum Error {
     /// A wait for subscribers ended without them.
     #[error(transparent)]
     Wait(#[from] WaitError),
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
 }

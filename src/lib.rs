@@ -2,7 +2,7 @@
 //!
 //! The *post* is messages: a [`Publisher`] writes them into memory that it alone may write, and every
 //! [`Subscriber`] reads them there. Nothing is copied on the way, no system call is made while both are busy, and
-//! a process that dies leaves nothing behind and holds nobody up.
+//! a process that dies holds nobody up, and leaves nothing but names in a directory, which the next to open it removes.
 //!
 //! # Glossary
 //!

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::error::Refused;
-use super::outlet::{REFUSALS_MAX, refused};
+use super::refusals::Refusals;
 use crate::node::{
     Admission, EndpointId, Inlet, Join, Name, Node, Offer, Peer, Refusal, Segment, TypeDescriptor, Violation,
 };
@@ -37,16 +37,7 @@ struct State {
     joining: HashMap<EndpointId, Joining>,
     attached: HashMap<EndpointId, Weak<Attachment>>,
     incoming: Vec<Source>,
-    refused: Vec<Refused>,
-}
-
-impl State {
-    /// Remembers who turned us away, for as long as that makes no difference to memory.
-    fn refuse(&mut self, refused: Refused) {
-        if self.refused.len() < REFUSALS_MAX {
-            self.refused.push(refused);
-        }
-    }
+    refusals: Refusals,
 }
 
 /// A stream that has been offered and taken up, but not admitted yet.
@@ -128,9 +119,9 @@ impl SubscriberShared {
         self.state().attached.values().filter_map(Weak::upgrade).filter(is_open).count()
     }
 
-    /// Who turned us away, in the order in which they did.
-    pub(super) fn take_refused(&self) -> Vec<Refused> {
-        std::mem::take(&mut self.state().refused)
+    /// Who turned us away, or was turned away; the last of them.
+    pub(super) fn refusals(&self) -> Vec<Refused> {
+        self.state().refusals.list()
     }
 
     fn attach(&self, peer: &Peer, offer: &Offer, geometry: Geometry) -> Result<(Attachment, Join), Refusal> {
@@ -199,7 +190,7 @@ impl Inlet for SubscriberShared {
                 Ok(join)
             }
             Err(refusal) => {
-                state.refuse(refused(peer.node, &peer.name, refusal.clone()));
+                state.refusals.remember(peer.node, &peer.name, refusal.clone());
                 Err(refusal)
             }
         }
@@ -257,7 +248,7 @@ impl Inlet for SubscriberShared {
     fn refused(&self, outlet: EndpointId, node_name: &str, refusal: Refusal) {
         let mut state = self.state();
         let joining = state.joining.remove(&outlet);
-        state.refuse(refused(outlet.node, node_name, refusal));
+        state.refusals.remember(outlet.node, node_name, refusal);
         drop(state);
         drop(joining);
         self.wake();

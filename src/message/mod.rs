@@ -12,6 +12,7 @@ mod overflow;
 mod payload;
 mod publisher;
 mod receiver;
+mod refusals;
 mod sample;
 mod sender;
 mod subscriber;

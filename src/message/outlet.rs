@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::Refused;
+use super::refusals::Refusals;
 use crate::layout::bell::SLEEPERS_MAX;
 use crate::node::{
     Admission, EndpointId, Join, Name, NodeId, NodeShared, Offer, Outlet, Peer, Refusal, Segment, Violation,
@@ -13,9 +14,6 @@ use crate::sync::cursor::CursorWords;
 use crate::sync::door::AtomicU64;
 use crate::sync::readers::Readers;
 use crate::sync::ring::CursorMemory;
-
-/// How many refusals are remembered.
-pub(super) const REFUSALS_MAX: usize = 64;
 
 /// One subscriber, as its publisher knows it.
 #[derive(Debug)]
@@ -73,7 +71,7 @@ impl std::fmt::Debug for OfferParts {
 pub(super) struct State {
     pub(super) readers: Readers<Reader>,
     segments: SegmentList,
-    refusals: Vec<Refused>,
+    refusals: Refusals,
 }
 
 /// The pool's segments, for those who join later.
@@ -94,7 +92,11 @@ impl PublisherShared {
         sleepers: Line,
         tail: Arc<AtomicU64>,
     ) -> Self {
-        let state = State { readers: Readers::new(), segments: SegmentList::default(), refusals: Vec::new() };
+        let state = State {
+            readers: Readers::new(),
+            segments: SegmentList::default(),
+            refusals: Refusals::default(),
+        };
         Self {
             node,
             name: offer.name.clone(),
@@ -159,7 +161,7 @@ impl PublisherShared {
     }
 
     pub(super) fn refusals(&self) -> Vec<Refused> {
-        self.state().refusals.clone()
+        self.state().refusals.list()
     }
 
     fn forget(&self, reader: &Reader) {
@@ -182,16 +184,6 @@ impl PublisherShared {
             sleeper.ok_or_else(|| unusable(format!("bell line {} does not exist", join.sleeper_line)))?;
         Ok(Reader { inlet: join.inlet, bit, cursor, sleeper })
     }
-}
-
-/// A refusal in the words that users see.
-pub(super) fn refused(node: NodeId, node_name: &str, refusal: Refusal) -> Refused {
-    let (reason, difference) = match refusal {
-        Refusal::Type(difference) => (difference.to_string(), Some(difference)),
-        Refusal::Limit { what, limit } => (format!("{what} has reached its limit of {limit}"), None),
-        Refusal::Unusable { reason } => (reason, None),
-    };
-    Refused { node, node_name: node_name.into(), reason, difference }
 }
 
 impl Outlet for PublisherShared {
@@ -237,12 +229,7 @@ impl Outlet for PublisherShared {
     }
 
     fn refused(&self, node: NodeId, node_name: &str, refusal: Refusal) {
-        let mut state = self.state();
-        if state.refusals.len() == REFUSALS_MAX {
-            state.refusals.remove(0);
-        }
-        state.refusals.push(refused(node, node_name, refusal));
-        drop(state);
+        self.state().refusals.remember(node, node_name, refusal);
         self.sleeper_wake();
     }
 

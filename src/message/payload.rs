@@ -6,15 +6,17 @@ use crate::node::TypeDescriptor;
 use crate::sync::stream::Extent;
 
 /// A plain-data type whose values may be messages: any bytes are a value, no byte is padding, nothing points
-/// anywhere.
+/// anywhere. So `bool`, `char`, enums and references are no fields of it, and gaps between fields are filled by hand.
 ///
-/// `#[derive(Message)]` implements it for `#[repr(C)]` structs, next to zerocopy's own derives:
+/// `#[derive(Message)]` implements it for `#[repr(C)]` structs, next to zerocopy's derives, which check that. They need
+/// to be told where zerocopy is, or the program depends on the crate `zerocopy` itself:
 ///
 /// ```
 /// use tidepost::Message;
 /// use tidepost::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 ///
 /// #[derive(Message, FromBytes, IntoBytes, Immutable, KnownLayout)]
+/// #[zerocopy(crate = "tidepost::zerocopy")]
 /// #[repr(C)]
 /// struct Pose {
 ///     x: f64,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::{ReceiveError, TopicError};
+use super::error::{ReceiveError, Refused, TopicError};
 use super::inlet::{Source, SubscriberShared};
 use crate::node::{EndpointError, Inlet, Name, Node, Round, TypeDescriptor, Violation};
 use crate::os::clock::Deadline;
@@ -45,8 +45,7 @@ impl Receiver {
     }
 
     fn check_refusals(&self, topic: Arc<str>) -> Result<(), TopicError> {
-        let mut refusals = self.shared.take_refused();
-        let Some(first) = refusals.drain(..).next().map(Box::new) else { return Ok(()) };
+        let Some(first) = self.shared.refusals().into_iter().next().map(Box::new) else { return Ok(()) };
         Err(match first.difference {
             Some(_) => TopicError::TypeMismatch { topic, refused: first },
             None => TopicError::Refused { topic, refused: first },
@@ -164,6 +163,11 @@ impl Receiver {
             self.shared.line.wait(ticket, deadline);
         }
         Ok(())
+    }
+
+    /// Who turned this subscriber away, or was turned away by it.
+    pub(super) fn refusals(&self) -> Vec<Refused> {
+        self.shared.refusals()
     }
 
     /// Publishers that are connected.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::error::ReceiveError;
+use super::error::{ReceiveError, Refused};
 use super::payload::{self, Payload};
 use super::receiver::Receiver;
 use super::sample::{Batch, Sample};
@@ -34,7 +34,8 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         Ok(if self.receiver.poll(payload::extent::<T>()) { self.sample() } else { None })
     }
 
-    /// The next message. Blocks until there is one: polls briefly, then sleeps until a publisher wakes it.
+    /// The next message. Blocks until there is one: polls briefly, then sleeps until a publisher wakes it. Publishers may
+    /// come and go meanwhile: [`Subscriber::publishers`] says how many are there, [`Subscriber::recv_timeout`] has an end.
     ///
     /// # Errors
     /// [`ReceiveError::Endpoint`] if the node has no control thread and its control plane failed.
@@ -78,6 +79,12 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     /// How many publishers are connected. Those that left do not count, even if messages of theirs are left.
     pub fn publishers(&self) -> usize {
         self.receiver.publishers()
+    }
+
+    /// The publishers that came later and could not be joined, because of another type for instance, and why; the last
+    /// 64 of them.
+    pub fn refusals(&self) -> Vec<Refused> {
+        self.receiver.refusals()
     }
 
     #[inline]

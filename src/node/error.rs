@@ -30,6 +30,11 @@ pub enum OpenError {
         /// What the operating system said.
         source: Errno,
     },
+    /// We are user 65534, which stands for every user that has no number here.
+    #[error(
+        "user 65534 (nobody) stands for every user without a number here, so no peer could be trusted to be us; run as a user of its own"
+    )]
+    Nobody,
     /// There is no memory for the node's wake-up hints.
     #[error(transparent)]
     Bell(#[from] SegmentError),

@@ -31,7 +31,7 @@ pub struct Arguments {
     #[arg(long)]
     kernel: bool,
     /// Interleaved rounds; a figure to quote needs at least seven.
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Little work in one round: to see that everything runs, not to quote.
     #[arg(long)]
@@ -72,7 +72,7 @@ fn plans(arguments: &Arguments) -> Result<Vec<Plan>, Failure> {
         return Err(format!("messages of {size} B are not measured; choose among 56, 4k, 64k, 1m").into());
     }
     let (effort, rounds) =
-        if arguments.quick { (Effort::Quick, 1) } else { (Effort::Full, arguments.rounds.max(1)) };
+        if arguments.quick { (Effort::Quick, 1) } else { (Effort::Full, arguments.rounds) };
     let plan =
         |pattern, sizes: Vec<usize>| Plan { pattern, sizes, rounds, effort, with_kernel: arguments.kernel };
     if arguments.measure == Measure::Latency {

@@ -6,9 +6,12 @@ mod publish;
 mod subscribe;
 mod text;
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tidepost::{Node, OpenError};
 
 /// What may go wrong with a command; its text is shown to the user.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -17,8 +20,36 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Parser)]
 #[command(name = "tidepost", version, about, disable_help_subcommand = true)]
 struct Arguments {
+    #[command(flatten)]
+    place: Place,
     #[command(subcommand)]
     command: Command,
+}
+
+/// Which domain: processes in one domain find each other.
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// The domain's directory itself; otherwise $TIDEPOST_DIR.
+    #[arg(long, global = true, value_name = "DIRECTORY", conflicts_with = "domain")]
+    dir: Option<PathBuf>,
+    /// The domain's name; otherwise $TIDEPOST_DOMAIN, otherwise `default`. Its directory lies under
+    /// $XDG_RUNTIME_DIR/tidepost, or under tidepost-<user id> in the directory for temporary files.
+    #[arg(long, global = true, value_name = "NAME")]
+    domain: Option<String>,
+}
+
+impl Place {
+    /// Opens a node there.
+    fn open(&self, name: &str) -> Result<Node, OpenError> {
+        let mut builder = Node::builder().name(name);
+        if let Some(directory) = &self.dir {
+            builder = builder.directory(directory);
+        }
+        if let Some(domain) = &self.domain {
+            builder = builder.domain(domain);
+        }
+        builder.open()
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -34,11 +65,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    let outcome = match arguments.get(1).map(String::as_str) {
-        Some(tidepost_bench::CHILD_COMMAND) => tidepost_bench::child(&arguments[2..]),
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let outcome = match arguments.get(1).and_then(|command| command.to_str()) {
+        Some(tidepost_bench::CHILD_COMMAND) => tidepost_bench::child(&texts(&arguments[2..])),
         Some(demo::PART_COMMAND) => demo::play_part(&arguments[2..]),
-        _ => run(Arguments::parse().command),
+        _ => run(Arguments::parse()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -50,12 +81,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Failure> {
-    match command {
-        Command::Pub(arguments) => publish::run(&arguments),
-        Command::Sub(arguments) => subscribe::run(&arguments),
-        Command::Bench(arguments) => bench::run(&arguments),
-        Command::Demo(arguments) => demo::run(&arguments),
+fn texts(arguments: &[OsString]) -> Vec<String> {
+    arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect()
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command {
+        Command::Pub(command) => publish::run(&command, &arguments.place),
+        Command::Sub(command) => subscribe::run(&command, &arguments.place),
+        Command::Bench(command) => bench::run(&command),
+        Command::Demo(command) => demo::run(&command),
     }
 }
 

@@ -6,17 +6,20 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tidepost::{Node, Overflow, Publisher, SendError};
+use tidepost::{Overflow, Publisher, SendError};
 
-use crate::{Failure, text};
+use crate::{Failure, Place, text};
 
 /// How long `--wait-subscribers` waits at most, unless told.
 const WAIT_DEFAULT: &str = "60";
 
+/// The longest chunk that is read from a pipe or a device, in bytes.
+const DEVICE_CHUNK_MAX: usize = 64 << 20;
+
 /// Options of `tidepost pub`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The topic; its messages are bytes.
+    /// The topic, any text without control characters. Its messages are bytes: lines without their ends.
     topic: String,
     /// Publish this file in chunks instead of lines of standard input.
     #[arg(long, value_name = "F")]
@@ -33,7 +36,7 @@ pub struct Arguments {
     /// What to do when a subscriber is too slow: wait for it, or fail.
     #[arg(long, value_enum, default_value_t = OverflowChoice::Block)]
     overflow: OverflowChoice,
-    /// Start once so many subscribers are there, so that nothing is lost on them.
+    /// Start once so many subscribers are there: what is published before one comes, it does not get.
     #[arg(long, value_name = "N", default_value_t = 0)]
     wait_subscribers: usize,
     /// How long to wait for them, in seconds.
@@ -43,7 +46,7 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum OverflowChoice {
-    /// Wait: nothing is lost.
+    /// Wait for it: none of those who subscribe loses anything.
     Block,
     /// Stop with an error.
     Fail,
@@ -59,9 +62,9 @@ impl From<OverflowChoice> for Overflow {
 }
 
 /// Runs the command.
-pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub fn run(arguments: &Arguments, place: &Place) -> Result<(), Failure> {
     let pace = Pace::new(arguments.rate)?;
-    let node = Node::open("tidepost-pub")?;
+    let node = place.open("tidepost-pub")?;
     let mut publisher = node.topic::<[u8]>(&arguments.topic).publisher(arguments.overflow.into())?;
     publisher.wait_for_subscribers(arguments.wait_subscribers, arguments.wait_timeout)?;
     let mut outgoing = Outgoing { publisher, pace, left: arguments.count.unwrap_or(u64::MAX), sent: 0 };
@@ -116,8 +119,11 @@ fn publish_file(outgoing: &mut Outgoing, path: &PathBuf, chunk: usize) -> Result
         return Err("a chunk has at least one byte".into());
     }
     let mut file = File::open(path).map_err(named)?;
-    let progress = progress_bar(file.metadata().map_err(named)?.len());
-    let mut buffer = vec![0; chunk];
+    let length = file.metadata().map_err(named)?.len();
+    let progress = progress_bar(length);
+    // No chunk of a file is longer than the file; what is none has no length, and chunks as they come.
+    let longest = usize::try_from(length).ok().filter(|length| *length > 0).unwrap_or(DEVICE_CHUNK_MAX);
+    let mut buffer = vec![0; chunk.min(longest)];
     loop {
         let length = read_full(&mut file, &mut buffer).map_err(named)?;
         if length == 0 || !outgoing.send(&buffer[..length])? {

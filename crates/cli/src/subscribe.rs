@@ -3,9 +3,9 @@
 use std::io::{BufWriter, StdoutLock, Write};
 use std::time::{Duration, Instant};
 
-use tidepost::{Node, Subscriber};
+use tidepost::Subscriber;
 
-use crate::{Failure, text};
+use crate::{Failure, Place, text};
 
 /// How often a wait looks whether the last publisher has gone.
 const LOOK: Duration = Duration::from_millis(100);
@@ -13,7 +13,8 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Options of `tidepost sub`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The topic; its messages are bytes.
+    /// The topic; its messages are bytes. Without an option that says otherwise it is printed until it is interrupted,
+    /// from the moment of subscribing on.
     topic: String,
     /// Write the bytes of the messages one after the other, and nothing else.
     #[arg(long, group = "format")]
@@ -39,47 +40,71 @@ pub struct Arguments {
 }
 
 /// Runs the command.
-pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let node = Node::open("tidepost-sub")?;
-    let mut subscriber = node.topic::<[u8]>(&arguments.topic).subscriber()?;
+pub fn run(arguments: &Arguments, place: &Place) -> Result<(), Failure> {
+    let node = place.open("tidepost-sub")?;
+    let subscriber = node.topic::<[u8]>(&arguments.topic).subscriber()?;
+    let mut incoming = Incoming { subscriber, has_been_served: false, refusals: 0 };
     let mut output = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
-    let mut left = arguments.count.unwrap_or(u64::MAX);
-    let mut has_been_served = false;
-    while left > 0 {
-        has_been_served |= subscriber.publishers() > 0;
-        if !receive(arguments, &mut subscriber, &mut output, has_been_served)? {
+    for _ in 0..arguments.count.unwrap_or(u64::MAX) {
+        if !receive(arguments, &mut incoming, &mut output)? {
             break;
         }
-        // Its publisher may have left by now.
-        has_been_served = true;
-        left -= 1;
     }
     output.flush()?;
     Ok(())
 }
 
+/// A subscriber, and what has been noticed of its publishers.
+struct Incoming {
+    subscriber: Subscriber<[u8]>,
+    /// Whether there has been a publisher.
+    has_been_served: bool,
+    /// Refusals that have been shown.
+    refusals: usize,
+}
+
+impl Incoming {
+    /// Publishers that are there.
+    fn publishers(&mut self) -> usize {
+        let count = self.subscriber.publishers();
+        self.has_been_served |= count > 0;
+        count
+    }
+
+    /// Tells the user of publishers that could not be joined.
+    fn show_refusals(&mut self) {
+        let refusals = self.subscriber.refusals();
+        for refused in refusals.iter().skip(self.refusals) {
+            eprintln!("tidepost: a publisher is not heard: {refused}");
+        }
+        self.refusals = refusals.len();
+    }
+}
+
 /// Receives one message and writes it; `false` at the end.
 fn receive(
     arguments: &Arguments,
-    subscriber: &mut Subscriber<[u8]>,
+    incoming: &mut Incoming,
     output: &mut BufWriter<StdoutLock<'_>>,
-    mut has_been_served: bool,
 ) -> Result<bool, Failure> {
-    if let Some(sample) = subscriber.try_recv()? {
+    if let Some(sample) = incoming.subscriber.try_recv()? {
+        // Its publisher may have left by now.
+        incoming.has_been_served = true;
         return write(arguments, sample.sequence(), &sample, output).map(|()| true);
     }
     output.flush()?;
     let start = Instant::now();
     loop {
         // Looked at before the wait: what the last publisher sent is there before it counts as gone.
-        let publishers = subscriber.publishers();
-        has_been_served |= publishers > 0;
-        let has_ended = arguments.until_end && has_been_served && publishers == 0;
+        let publishers = incoming.publishers();
+        let has_ended = arguments.until_end && incoming.has_been_served && publishers == 0;
         let left = arguments.timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
         let wait = if has_ended { Duration::ZERO } else { left.unwrap_or(LOOK).min(LOOK) };
-        if let Some(sample) = subscriber.recv_timeout(wait)? {
+        if let Some(sample) = incoming.subscriber.recv_timeout(wait)? {
+            incoming.has_been_served = true;
             return write(arguments, sample.sequence(), &sample, output).map(|()| true);
         }
+        incoming.show_refusals();
         if has_ended {
             return Ok(false);
         }

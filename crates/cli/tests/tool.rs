@@ -183,6 +183,44 @@ fn a_topic_of_another_type_is_refused_with_the_difference() {
 }
 
 #[test]
+fn a_publisher_of_another_type_that_comes_later_is_told_of() {
+    let scratch = Scratch::new();
+    let subscriber = scratch.start(&["sub", "t", "--timeout", "3"]);
+    let directory = scratch.0.join("domain");
+    let node =
+        tidepost::Node::builder().name("typed").directory(directory).open().expect("the domain is ours");
+    let mut publisher =
+        node.topic::<u64>("t").publisher(tidepost::Overflow::Block).expect("the topic is ours");
+    let patience = std::time::Duration::from_millis(1500);
+    let error = publisher.wait_for_subscribers(1, patience).expect_err("the types differ").to_string();
+    assert!(error.contains("name differs: ours u64, theirs u8"), "{error}");
+    let output = subscriber.wait_with_output().expect("it is our child");
+    let error = text(&output.stderr);
+    assert!(error.contains("not heard: node `typed`: name differs: ours u8, theirs u64"), "{error}");
+}
+
+#[test]
+fn awkward_arguments_and_readers_that_leave_are_no_panics() {
+    use std::os::unix::ffi::OsStringExt;
+    let scratch = Scratch::new();
+    let file = scratch.0.join(std::ffi::OsString::from_vec(b"not-\xff-utf8".to_vec()));
+    std::fs::write(&file, "abc").expect("there is room");
+    assert!(
+        refused(&["pub", "t", "--file", "f", "--chunk", "99999999999g"]).contains("more than any memory")
+    );
+    let subscriber = scratch.start(&["sub", "t", "--until-end"]);
+    let mut publisher = scratch.tool(&["pub", "t", "--wait-subscribers", "1", "--chunk", "100g", "--file"]);
+    assert!(publisher.arg(&file).output().expect("processes can be started").status.success());
+    assert_eq!(output_of(subscriber), "abc\n");
+    let mut demo = scratch.start(&["demo"]);
+    drop(demo.stdout.take());
+    let output = demo.wait_with_output().expect("it is our child");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let endless = scratch.run(&["demo", "--file", "/dev/zero"], b"");
+    assert!(text(&endless.stderr).contains("no regular file"));
+}
+
+#[test]
 fn the_bench_writes_json() {
     for measure in ["latency", "throughput"] {
         let output =

@@ -69,6 +69,9 @@ pub(crate) enum ConnectError {
 impl Domain {
     /// Opens the domain at `location`, creating what is missing, and removes what dead nodes left there.
     pub(crate) fn open(location: &Location) -> Result<Self, OpenError> {
+        if !is_our_user(process::euid()) {
+            return Err(OpenError::Nobody);
+        }
         let root = location.open()?;
         let (nodes, topics) = (root.subdirectory("nodes")?, root.subdirectory("topics")?);
         let boot_id = process::boot_id().map_err(|error| OpenError::System {

@@ -1,31 +1,13 @@
 //! The processes of the demonstration: this very program, started again with a part to play.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+
+use tidepost_bench::Scratch;
 
 use super::parts::PART_COMMAND;
 use crate::Failure;
-
-/// A private domain for the demonstration, removed at the end.
-pub struct Stage {
-    directory: PathBuf,
-}
-
-impl Stage {
-    pub fn build() -> Result<Self, Failure> {
-        let directory = std::env::temp_dir().join(format!("tidepost-demo-{}", std::process::id()));
-        std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
-        Ok(Self { directory })
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
 
 /// A process with a part. Killed and waited for if it is dropped before it has finished.
 pub struct Actor {
@@ -35,10 +17,10 @@ pub struct Actor {
 }
 
 impl Actor {
-    pub fn start(stage: &Stage, part: &'static str, arguments: &[String]) -> Result<Self, Failure> {
+    pub fn start(stage: &Scratch, part: &'static str, arguments: &[OsString]) -> Result<Self, Failure> {
         let mut child = Command::new(std::env::current_exe()?)
             .args([PART_COMMAND, part])
-            .arg(&stage.directory)
+            .arg(stage.path())
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

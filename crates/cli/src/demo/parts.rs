@@ -1,5 +1,6 @@
 //! What each process of the demonstration does.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -29,19 +30,23 @@ struct Frame {
 }
 
 /// Plays the part that the arguments name: a part, the domain's directory, and what else the part needs.
-pub fn play_part(arguments: &[String]) -> Result<(), Failure> {
+pub fn play_part(arguments: &[OsString]) -> Result<(), Failure> {
     let [part, directory, rest @ ..] = arguments else {
         return Err("this command is for the demo only".into());
     };
     // A demonstration that is interrupted takes its processes along.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    let node = Node::builder().name(part).directory(Path::new(directory)).open()?;
-    let argument = |index: usize| rest.get(index).map(String::as_str).unwrap_or_default();
-    match part.as_str() {
-        "file-publisher" => publish_file(&node, Path::new(argument(0)), argument(1).parse()?),
+    let part = part.to_string_lossy();
+    let node = Node::builder().name(part.as_ref()).directory(Path::new(directory)).open()?;
+    let number =
+        |index: usize| rest.get(index).map(|text| text.to_string_lossy()).unwrap_or_default().parse();
+    match part.as_ref() {
+        "file-publisher" => {
+            publish_file(&node, rest.first().map(Path::new).unwrap_or(Path::new("")), number(1)?)
+        }
         "file-reader" => read_file(&node, u64::MAX),
-        "file-victim" => read_file(&node, argument(0).parse()?),
-        "camera" => film(&node, argument(0).parse()?),
+        "file-victim" => read_file(&node, number(0)?),
+        "camera" => film(&node, number(0)?),
         "viewer" => view(&node),
         other => Err(format!("there is no part `{other}`").into()),
     }
