@@ -37,10 +37,14 @@ impl Measurement {
         Self { p50_ns: at(0.5), p99_ns: at(0.99), ..Self::default() }
     }
 
-    fn of_result(result: &Value, count: u64) -> Self {
+    fn of_result(result: &Value) -> Self {
         let number = |key: &str| result[key].as_f64().unwrap_or(0.0);
-        let per_second = (count - 1) as f64 * 1e9 / result["elapsed_ns"].as_f64().unwrap_or(f64::INFINITY);
-        Self { p50_ns: number("p50_ns"), p99_ns: number("p99_ns"), per_second, switches: number("switches") }
+        Self {
+            p50_ns: number("p50_ns"),
+            p99_ns: number("p99_ns"),
+            per_second: number("per_second"),
+            switches: number("switches"),
+        }
     }
 }
 
@@ -80,7 +84,7 @@ fn run_futex(workload: Workload) -> Result<Measurement, Failure> {
     let (out, _) = Handover::pair(&shared);
     partner.line()?;
     link::drip(|stamp| out.send(stamp), workload.count);
-    Ok(Measurement::of_result(&partner.result()?, workload.count))
+    Ok(Measurement::of_result(&partner.result()?))
 }
 
 fn run_tidepost<const WORDS: usize>(workload: Workload) -> Result<Measurement, Failure> {
@@ -94,7 +98,7 @@ fn run_tidepost<const WORDS: usize>(workload: Workload) -> Result<Measurement, F
     }
     partner.line()?;
     link::drip(|stamp| Outgoing::send(&mut out, stamp), workload.count);
-    Ok(Measurement::of_result(&partner.result()?, workload.count))
+    Ok(Measurement::of_result(&partner.result()?))
 }
 
 fn run_kernel<const WORDS: usize>(workload: Workload) -> Result<Measurement, Failure> {
@@ -114,7 +118,7 @@ fn parent_half<const WORDS: usize>(
     partner.line()?;
     if let Pattern::Stream { batch } = workload.pattern {
         link::pour(&mut out, workload.count, batch);
-        return Ok(Measurement::of_result(&partner.result()?, workload.count));
+        return Ok(Measurement::of_result(&partner.result()?));
     }
     let samples = link::ping(&mut out, &mut back, WORDS as u64, workload.count);
     partner.result()?;
@@ -185,7 +189,7 @@ fn child_half<const WORDS: usize>(
 ) -> Value {
     process::tell("ready");
     if let Pattern::Stream { batch } = workload.pattern {
-        return json!({ "elapsed_ns": link::drain(&mut incoming, WORDS as u64, workload.count, batch) });
+        return json!({ "per_second": link::drain(&mut incoming, WORDS as u64, workload.count, batch) });
     }
     link::pong(&mut incoming, &mut back, WORDS as u64, workload.count);
     json!({})

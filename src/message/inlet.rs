@@ -35,6 +35,7 @@ pub(super) struct SubscriberShared {
 #[derive(Default)]
 struct State {
     joining: HashMap<EndpointId, Joining>,
+    /// The ties of all pairs that are joining, joined, or over but not left yet: none of them may be joined again.
     attached: HashMap<EndpointId, Weak<Attachment>>,
     incoming: Vec<Source>,
     refusals: Refusals,
@@ -115,8 +116,11 @@ impl SubscriberShared {
 
     /// Streams admitted, taken over or not, whose publishers are there.
     pub(super) fn connected(&self) -> usize {
-        let is_open = |attachment: &Arc<Attachment>| !attachment.is_closed();
-        self.state().attached.values().filter_map(Weak::upgrade).filter(is_open).count()
+        let state = self.state();
+        let is_open =
+            |attachment: &Weak<Attachment>| attachment.upgrade().is_some_and(|tie| !tie.is_closed());
+        let admitted = state.attached.iter().filter(|(outlet, _)| !state.joining.contains_key(outlet));
+        admitted.filter(|(_, attachment)| is_open(attachment)).count()
     }
 
     /// Who turned us away, or was turned away; the last of them.
@@ -186,6 +190,7 @@ impl Inlet for SubscriberShared {
             Ok((geometry, (attachment, join))) => {
                 let attachment = Arc::new(attachment);
                 let (peer, sleepers_line) = (peer.clone(), offer.sleepers_line);
+                state.attached.insert(offer.outlet, Arc::downgrade(&attachment));
                 state.joining.insert(offer.outlet, Joining { peer, geometry, sleepers_line, attachment });
                 Ok(join)
             }
@@ -207,7 +212,6 @@ impl Inlet for SubscriberShared {
         let sleepers = bell.sleepers(joining.sleepers_line, admission.sleepers_bit);
         let sleepers =
             sleepers.ok_or_else(|| Violation("an admission with a bell line that is none".to_owned()))?;
-        state.attached.insert(admission.outlet, Arc::downgrade(&joining.attachment));
         let end = ReceivingEnd::new(joining.attachment, joining.geometry, admission.start);
         state.incoming.push(Source { outlet: admission.outlet, end, sleepers, _bell: bell });
         drop(state);
@@ -220,9 +224,7 @@ impl Inlet for SubscriberShared {
         let memory = PoolMemory::receive(&segment.memory, segment.chunks, segment.chunk_bytes);
         let memory = memory.map_err(|error| Violation(error.to_string()))?;
         let state = self.state();
-        let joining = state.joining.get(&segment.outlet).map(|joining| Arc::clone(&joining.attachment));
-        let attached = || state.attached.get(&segment.outlet).and_then(Weak::upgrade);
-        let attachment = joining.or_else(attached);
+        let attachment = state.attached.get(&segment.outlet).and_then(Weak::upgrade);
         drop(state);
         let is_in_order = attachment.is_none_or(|attachment| attachment.add_segment(segment.index, memory));
         self.wake();
@@ -233,11 +235,14 @@ impl Inlet for SubscriberShared {
         let mut state = self.state();
         let joining = state.joining.remove(&outlet);
         let attached = state.attached.get(&outlet).and_then(Weak::upgrade);
-        drop(state);
-        drop(joining);
-        if let Some(attachment) = attached {
+        if let Some(attachment) = &attached {
             attachment.close();
         }
+        // A stream that the subscriber has not taken over yet, with nothing in it, need not wait for that.
+        let is_over = |source: &mut Source| source.outlet == outlet && !source.end.has_message();
+        let over: Vec<Source> = state.incoming.extract_if(.., is_over).collect();
+        drop(state);
+        drop((joining, attached, over));
         self.wake();
     }
 

@@ -36,7 +36,7 @@ impl<'a, T: Payload + ?Sized> Sample<'a, T> {
     ///
     /// # Errors
     /// [`HoldError::Limit`] if as many are held as [`hold_limit`](super::Topic::hold_limit) says.
-    pub fn hold(self) -> Result<Held<T>, HoldError> {
+    pub fn hold(&self) -> Result<Held<T>, HoldError> {
         let bytes = self.lent.bytes();
         if bytes.len() <= INLINE_BYTES_MAX {
             return Ok(Held { bytes: HeldBytes::copied(bytes), message: PhantomData });

@@ -18,6 +18,8 @@ use crate::sync::stream::{GrowError, Need, SendingEnd, Warmth};
 const LOOKS_BEFORE_SLEEP: u32 = 2_000;
 /// Looks at the cursors before a publisher takes a cold chunk, if its subscribers are moving.
 const LOOKS_FOR_WARMTH: u32 = 4_000;
+/// Looks after which the clock is asked whether the deadline has passed.
+const LOOKS_PER_CLOCK: u32 = 64;
 /// Room for pinned sequence numbers that is set aside at creation.
 const HELD_EXPECTED: usize = 1024;
 
@@ -188,7 +190,7 @@ impl Sender {
     fn wait_for_room(&mut self, length: usize, deadline: Deadline) -> Result<(), SendError> {
         self.look();
         self.shared.expel_violators();
-        let warmth = self.wait_for_warmth(length);
+        let warmth = self.wait_for_warmth(length, deadline);
         if self.end.prepare(length, warmth).is_ok() {
             return Ok(());
         }
@@ -210,12 +212,15 @@ impl Sender {
     }
 
     /// Whether a cold chunk will do: after a while of looking for a warm one, or at once if nobody reads.
-    fn wait_for_warmth(&mut self, length: usize) -> Warmth {
+    fn wait_for_warmth(&mut self, length: usize, deadline: Deadline) -> Warmth {
         if self.end.is_window_short(length) {
             return Warmth::Any;
         }
         let may_wait = self.options.overflow == Overflow::Block && !self.is_stalled && self.readers() > 0;
-        for _ in 0..if may_wait { LOOKS_FOR_WARMTH } else { 0 } {
+        for look in 0..if may_wait { LOOKS_FOR_WARMTH } else { 0 } {
+            if look % LOOKS_PER_CLOCK == 0 && deadline.has_passed() {
+                break;
+            }
             match self.end.prepare(length, Warmth::Warm) {
                 Ok(()) => return Warmth::Warm,
                 Err(Need::Slot) => return Warmth::Any,
@@ -269,7 +274,10 @@ impl Sender {
 
     /// Waits until something has come free, or may have: a while looking, then asleep.
     fn wait(&mut self, deadline: Deadline, needed: usize) -> Result<(), SendError> {
-        for _ in 0..LOOKS_BEFORE_SLEEP {
+        for look in 0..LOOKS_BEFORE_SLEEP {
+            if look % LOOKS_PER_CLOCK == 0 && deadline.has_passed() {
+                break;
+            }
             std::hint::spin_loop();
             if self.look() {
                 return Ok(());

@@ -191,11 +191,14 @@ impl NodeShared {
     }
 
     pub(super) fn peers(&self) -> Vec<PeerInfo> {
+        if self.is_inherited() {
+            return Vec::new();
+        }
         self.control().peers().map(|peer| PeerInfo { id: peer.node, name: Arc::clone(&peer.name) }).collect()
     }
 
     pub(super) fn violations(&self) -> (u64, Option<String>) {
-        self.control().violations()
+        if self.is_inherited() { (0, None) } else { self.control().violations() }
     }
 
     /// How often the node's sockets have been served; to be asked before the look that comes before a wait.
@@ -220,15 +223,9 @@ impl NodeShared {
                 return Ok(());
             }
         };
-        if self.round() != seen {
-            return Ok(());
-        }
-        let served = self.drive(until);
-        drop(driver);
-        // After the driver's lock is free: whoever finds it taken sees this round end.
-        *self.rounds() += 1;
-        self.round_over.notify_all();
-        self.settled.notify_all();
+        let round = EndOfRound { shared: self, driver: Some(driver) };
+        let served = if self.round() == seen { self.drive(until) } else { Ok(()) };
+        drop(round);
         served
     }
 
@@ -287,6 +284,24 @@ impl NodeShared {
             && self.wait(self.round(), Some(deadline)).is_ok()
         {}
         self.control().clear();
+    }
+}
+
+/// Ends a round, whatever ends it: the number rises before the driver's place is free, and under one lock with that, so
+/// that whoever finds the place taken sees this round end, and whoever gets it sees that it has ended.
+struct EndOfRound<'a> {
+    shared: &'a NodeShared,
+    driver: Option<MutexGuard<'a, ()>>,
+}
+
+impl Drop for EndOfRound<'_> {
+    fn drop(&mut self) {
+        let mut rounds = self.shared.rounds();
+        *rounds += 1;
+        drop(self.driver.take());
+        drop(rounds);
+        self.shared.round_over.notify_all();
+        self.shared.settled.notify_all();
     }
 }
 

@@ -206,6 +206,49 @@ fn a_forked_child_leaves_its_parents_endpoints_alone() {
     parent.expect("still there");
 }
 
+/// One subscriber more than a publisher can have is told so, and those that are there stay.
+#[test]
+fn a_subscriber_too_many_harms_nobody() {
+    const MOST: usize = 1024;
+    let stage = Stage::new();
+    let there = stage.node();
+    let here = Node::builder().name("crowd").directory(stage.directory()).control_thread(false).open();
+    let here = here.expect("the domain is ours");
+    let mut sender = publisher(&there);
+    let mut crowd: Vec<Subscriber<Words>> = (0..MOST).map(|_| subscriber(&here)).collect();
+    let error = here.topic::<Words>("words").subscriber().expect_err("there is no place").to_string();
+    assert!(error.contains("the number of subscribers has reached its limit of 1024"), "{error}");
+    crowd.truncate(MOST - 3);
+    crowd.push(subscriber(&here));
+    assert_eq!(sender.subscribers(), MOST - 2);
+    sender.send(&words(5)).expect("a blocking send succeeds");
+    for receiver in &mut crowd {
+        assert_eq!(receiver.try_recv().expect("receiving succeeds").as_deref(), Some(&words(5)));
+    }
+    assert_eq!((here.violations(), there.violations()), ((0, None), (0, None)));
+}
+
+/// Publishers that come and go while nobody looks leave nothing with the subscriber.
+#[test]
+fn a_subscriber_that_never_looks_is_not_filled_up() {
+    let mappings = || {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
+        maps.lines().filter(|line| line.contains("memfd:tidepost-ring")).count()
+    };
+    let stage = Stage::new();
+    let (here, there) = (stage.node(), stage.node());
+    let idle: Subscriber<Words> = here.topic("unread").subscriber().expect("the types agree");
+    let before = mappings();
+    for _ in 0..1500 {
+        let sender: Publisher<Words> =
+            there.topic("unread").publisher(Overflow::Block).expect("bell lines come back");
+        drop(sender);
+    }
+    // Other tests map rings too, but not hundreds.
+    assert!(mappings() < before + 300, "{} mappings, {before} before", mappings());
+    drop(idle);
+}
+
 /// A type with more fields than a handshake carries.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]

@@ -98,7 +98,7 @@ impl Domain {
 
     /// Connects to the control socket of `node`. Does not block.
     pub(crate) fn connect(&self, node: NodeId) -> Result<Channel, ConnectError> {
-        if !self.is_of_this_boot(node) {
+        if !self.is_of_this_boot(node)? {
             return Err(ConnectError::Gone);
         }
         let channel =
@@ -108,9 +108,14 @@ impl Domain {
         if is_our_user(uid) { Ok(channel) } else { Err(ConnectError::ForeignUser { uid }) }
     }
 
-    fn is_of_this_boot(&self, node: NodeId) -> bool {
-        let note = Note::read(&self.nodes, &format!("{node}{LOCK_SUFFIX}"));
-        note.is_ok_and(|(_, note)| note.is_some_and(|note| note.boot_id == self.boot_id))
+    fn is_of_this_boot(&self, node: NodeId) -> Result<bool, ConnectError> {
+        match Note::read(&self.nodes, &format!("{node}{LOCK_SUFFIX}")) {
+            Ok((_, note)) => Ok(note.is_some_and(|note| note.boot_id == self.boot_id)),
+            Err(errno) => match ConnectError::from(errno) {
+                ConnectError::Resource(errno) => Err(ConnectError::Resource(errno)),
+                _ => Ok(false),
+            },
+        }
     }
 
     /// The address of a file among the nodes, through `/proc` if the path is too long for one.

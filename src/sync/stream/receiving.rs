@@ -273,7 +273,12 @@ impl ReceivingEnd {
 
     /// Whether there is a message, or will never be one again.
     pub(crate) fn has_news(&self) -> bool {
-        self.reader.peek().is_some() || self.attachment.is_closed()
+        self.has_message() || self.attachment.is_closed()
+    }
+
+    /// Whether there is a message.
+    pub(crate) fn has_message(&self) -> bool {
+        self.reader.peek().is_some()
     }
 
     /// Gives back everything before the next message, and rings the sender if it waits. Every message lent
