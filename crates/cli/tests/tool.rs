@@ -1,6 +1,6 @@
 //! The tool as its users meet it: separate processes, their output, their errors.
 
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -186,18 +186,23 @@ fn a_topic_of_another_type_is_refused_with_the_difference() {
 #[test]
 fn a_publisher_of_another_type_that_comes_later_is_told_of() {
     let scratch = Scratch::new();
-    let subscriber = scratch.start(&["sub", "t", "--timeout", "3"]);
-    let directory = scratch.0.join("domain");
-    let node =
-        tidepost::Node::builder().name("typed").directory(directory).open().expect("the domain is ours");
-    let mut publisher =
-        node.topic::<u64>("t").publisher(tidepost::Overflow::Block).expect("the topic is ours");
-    let patience = std::time::Duration::from_millis(1500);
-    let error = publisher.wait_for_subscribers(1, patience).expect_err("the types differ").to_string();
-    assert!(error.contains("name differs: ours u64, theirs u8"), "{error}");
-    let output = subscriber.wait_with_output().expect("it is our child");
-    let error = text(&output.stderr);
-    assert!(error.contains("not heard: node `typed`: name differs: ours u8, theirs u64"), "{error}");
+    let mut subscriber = scratch.start(&["sub", "t", "--timeout", "60"]);
+    while !scratch.0.join("domain/topics/t").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let node = tidepost::Node::builder().name("typed").directory(scratch.0.join("domain")).open();
+    let node = node.expect("the domain is ours");
+    let publisher = node.topic::<u64>("t").publisher(tidepost::Overflow::Block).expect("the topic is ours");
+    let mut heard = String::new();
+    let stderr = subscriber.stderr.take().expect("it was asked for");
+    std::io::BufReader::new(stderr).read_line(&mut heard).expect("it is text");
+    assert!(heard.contains("not heard: node `typed`: name differs: ours u8, theirs u64"), "{heard}");
+    while publisher.refusals().is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert_eq!(publisher.refusals()[0].reason, "name differs: ours u64, theirs u8");
+    subscriber.kill().expect("it is our child");
+    subscriber.wait().expect("it is our child");
 }
 
 #[test]
