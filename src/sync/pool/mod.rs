@@ -32,11 +32,11 @@ pub(crate) fn class_of(bytes: usize) -> Option<usize> {
 }
 
 /// Chunks of a window whose bytes fit into the share of the cache.
-const WINDOW_CHUNKS: usize = 8;
+const WINDOW_CHUNKS: usize = 9;
 /// Bytes up to which a window may have more chunks, whatever the cache.
 const WINDOW_BYTES_LEAST: usize = 1 << 20;
 /// The part of the last-level cache that one window may fill.
-const CACHE_SHARE: usize = 4;
+const CACHE_SHARE: usize = 3;
 
 /// In how many chunks of this class a stream goes round, with a last-level cache of so many bytes.
 pub(crate) fn window_of(class: usize, cache_bytes: usize) -> usize {
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_window_fits_into_its_share_of_the_cache() {
-        assert_eq!(window_of(1 << 20, 32 << 20), 8);
+        assert_eq!(window_of(1 << 20, 32 << 20), 9);
         assert_eq!(window_of(1 << 20, 8 << 20), 2);
         assert_eq!(window_of(64 << 20, 32 << 20), 2);
         assert_eq!(window_of(128 << 10, 0), 8);
