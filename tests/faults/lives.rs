@@ -206,6 +206,40 @@ fn a_forked_child_leaves_its_parents_endpoints_alone() {
     parent.expect("still there");
 }
 
+/// Publishes, with no descriptor left for those who call, until the test says so.
+pub fn run_out_of_descriptors(node: &Node) {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let mut sender = publisher(node);
+    let limit = Rlimit { current: Some(128), maximum: Some(128) };
+    setrlimit(Resource::Nofile, limit).expect("a limit can be lowered");
+    let taken: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    say("full");
+    wait();
+    let error = node.topic::<u8>("more").publisher(Overflow::Block).expect_err("nothing is left").to_string();
+    assert!(error.contains("Too many open files") && error.contains("limit"), "{error}");
+    drop(taken);
+    say("roomy");
+    sender.wait_for_subscribers(1, PATIENCE).expect("it has been waiting");
+    sender.send(&words(1)).expect("a blocking send succeeds");
+    say("sent");
+    wait();
+}
+
+#[test]
+fn who_calls_a_node_without_descriptors_is_heard_when_there_are_some() {
+    let stage = Stage::new();
+    let mut crowded = stage.start("crowded", "");
+    crowded.expect("full");
+    let node = stage.node();
+    let mut receiver = subscriber(&node);
+    assert_eq!(receiver.publishers(), 0);
+    crowded.go();
+    crowded.expect("roomy");
+    crowded.expect("sent");
+    let sample = receiver.recv_timeout(PATIENCE).expect("receiving succeeds");
+    assert_eq!(sample.as_deref(), Some(&words(1)));
+}
+
 /// One subscriber more than a publisher can have is told so, and those that are there stay.
 #[test]
 fn a_subscriber_too_many_harms_nobody() {

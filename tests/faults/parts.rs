@@ -72,6 +72,7 @@ pub fn play() {
         "strict-sender" => seccomp::send(&node, argument),
         "strict-receiver" => seccomp::receive(&node, argument),
         "forker" => lives::fork(&node),
+        "crowded" => lives::run_out_of_descriptors(&node),
         "survivor" => {
             drop(node);
             kills::survive(&Stage::of_part(), argument as usize);
