@@ -8,11 +8,11 @@ lints() { cargo clippy --workspace --all-targets --all-features --locked -- -D w
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked; }
 # With debug assertions and overflow checks.
 debug() { cargo test --workspace --locked; }
-# As it ships, with the fault tests at full speed.
-release() { cargo test --workspace --release --locked; }
+# The library as its users build it, with the fault tests at full speed. The tool has had its tests in the stage before.
+release() { cargo test --package tidepost --profile optimised --locked; }
 # Every optional kernel feature taken away.
 fallbacks() {
-    TIDEPOST_WITHOUT=membarrier,populate,noexec-seal cargo test --release --locked --test faults -- \
+    TIDEPOST_WITHOUT=membarrier,populate,noexec-seal cargo test --profile optimised --locked --test faults -- \
         --skip the_busy_path # pages are not there from the start without `populate`
     echo "skipped: the_busy_path, because it counts page faults, and without \`populate\` there are some"
 }

@@ -1,4 +1,4 @@
-//! Workloads, and the harness that runs them between two processes: Tidepost, what the machine can do at best,
+//! Workloads, and the harness that runs them between processes: Tidepost, what the machine can do at best,
 //! and what the kernel offers, in interleaved rounds.
 //!
 //! The measuring program starts itself again as the other process; its main function hands the command
@@ -6,11 +6,14 @@
 
 #![deny(unsafe_code)]
 
+pub mod connect;
+mod crowd;
 pub mod engine;
 #[allow(unsafe_code)]
 pub mod limit;
 mod link;
 mod measure;
+mod patterns;
 mod process;
 pub mod report;
 mod scratch;

@@ -5,12 +5,10 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::workload::Workload;
-
 /// The hidden command under which the program becomes the child of a measurement.
 pub const CHILD_COMMAND: &str = "__bench";
 /// The core that the parent measures on.
-const PARENT_CORE: usize = 0;
+pub const PARENT_CORE: usize = 0;
 /// The core that the child measures on.
 pub const CHILD_CORE: usize = 1;
 
@@ -40,11 +38,11 @@ pub struct Partner {
 }
 
 impl Partner {
-    /// Starts the child with its part, and waits until it says that it is ready.
-    pub fn start(workload: Workload, resource: &str) -> std::io::Result<Self> {
+    /// Starts the child with the words that tell it its part.
+    pub fn start(part: impl IntoIterator<Item = String>, resource: &str) -> std::io::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(CHILD_COMMAND)
-            .args(workload.to_arguments())
+            .args(part)
             .arg(resource)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -62,8 +60,15 @@ impl Partner {
         Ok(line.trim().to_owned())
     }
 
-    /// The child's result, a JSON value, after which it ends.
+    /// Lets a child go on that has stopped in [`await_go`].
+    pub fn go(&mut self) -> std::io::Result<()> {
+        let stdin = self.child.stdin.as_mut();
+        stdin.map_or(Ok(()), |stdin| stdin.write_all(b"go\n"))
+    }
+
+    /// The child's result, a JSON value, after which it ends. A child that sits in [`await_end`] goes on.
     pub fn result(mut self) -> std::io::Result<serde_json::Value> {
+        drop(self.child.stdin.take());
         let mut text = String::new();
         self.lines.read_to_string(&mut text)?;
         self.child.wait()?;
@@ -83,4 +88,14 @@ pub fn tell(line: impl std::fmt::Display) {
     let mut out = std::io::stdout().lock();
     // A parent that has gone needs no answer.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Stops until the parent says that it may go on.
+pub fn await_go() -> std::io::Result<()> {
+    std::io::stdin().read_line(&mut String::new()).map(|_| ())
+}
+
+/// Stops, asleep in the kernel, until the parent wants the result.
+pub fn await_end() -> std::io::Result<()> {
+    std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()).map(|_| ())
 }

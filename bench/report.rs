@@ -1,6 +1,7 @@
 //! Interleaved rounds, and what comes of them: ratios within a round, their median and spread, near and far apart.
 
 use serde_json::{Value, json};
+use tidepost::Overflow;
 
 use crate::engine::Engine;
 use crate::measure::{self, Failure, Measurement};
@@ -34,9 +35,99 @@ impl Cores {
     }
 }
 
+/// Subscribers that a publisher has when it is measured how little it notices them.
+const SUBSCRIBERS: [u32; 3] = [1, 8, 64];
+/// Publishers that a subscriber has when it is measured how much it can take.
+const PUBLISHERS: [u32; 2] = [1, 4];
+
+/// Readers that a writer has when it is measured how little it notices them.
+const READERS: [u32; 2] = [1, 8];
+/// Subscribers in a wait set when it is measured how little those cost that have nothing.
+const SETS: [u32; 2] = [1, 1000];
+
+/// Who is measured against whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contest {
+    /// Tidepost against what the machine can do at best.
+    Limits {
+        /// Whether pipe and Unix socket are measured as well.
+        with_kernel: bool,
+    },
+    /// Each policy against `Block`.
+    Policies,
+    /// A publisher with many subscribers that never look against one with a single one.
+    Subscribers,
+    /// Many publishers against one.
+    Publishers,
+    /// A call against a message there and one back, on two topics.
+    Calls,
+    /// An item of a queue against a message of a topic.
+    Queues,
+    /// Writing a state against publishing, with one reader that never looks.
+    States,
+    /// Writing a state with many readers that never look, or that sleep, against one with a single one.
+    Readers,
+    /// Notifying against publishing, with one waiter that never looks.
+    Signals,
+    /// A wait set with many subscribers, one of them ready, against one with a single one.
+    Sets,
+}
+
+impl Contest {
+    /// What the ratios are to.
+    pub fn measure_name(self) -> &'static str {
+        match self {
+            Self::Limits { .. } => "the limit",
+            Self::Policies => "block",
+            Self::Subscribers => "one subscriber",
+            Self::Publishers => "one publisher",
+            Self::Calls | Self::Queues => "the topic",
+            Self::States | Self::Signals => "the cheaper topic",
+            Self::Readers => "one reader",
+            Self::Sets => "one subscriber",
+        }
+    }
+
+    fn engines(self, pattern: Pattern, bytes: usize) -> Vec<Engine> {
+        let with_kernel = match self {
+            Self::Limits { with_kernel } => with_kernel,
+            Self::Policies => {
+                let policies = [Overflow::Block, Overflow::DropOldest, Overflow::Latest];
+                return policies.map(Engine::Policy).into();
+            }
+            Self::Subscribers => return SUBSCRIBERS.map(Engine::Subscribers).into(),
+            Self::Publishers => return PUBLISHERS.map(Engine::Publishers).into(),
+            Self::Calls => return vec![Engine::Topic(Overflow::Block), Engine::Call],
+            Self::Queues => return vec![Engine::Topic(Overflow::Block), Engine::Queue],
+            // Under `Block` a publisher would wait for a subscriber that never looks.
+            Self::States | Self::Signals => {
+                let other = if self == Self::States { Engine::State } else { Engine::Signal };
+                let topics = [Overflow::DropOldest, Overflow::Latest].map(Engine::Topic);
+                return topics.into_iter().chain([other]).collect();
+            }
+            Self::Readers => {
+                let readers = READERS.map(Engine::Readers).into_iter();
+                return readers.chain([Engine::Sleepers(READERS[1])]).collect();
+            }
+            Self::Sets => return SETS.map(Engine::Set).into(),
+        };
+        let mut engines = match pattern {
+            Pattern::Drip => return vec![Engine::Futex, Engine::Tidepost],
+            _ if bytes >= 65536 => vec![Engine::Ring, Engine::Pool, Engine::Tidepost],
+            _ => vec![Engine::Ring, Engine::Tidepost],
+        };
+        if with_kernel {
+            engines.extend([Engine::Pipe, Engine::Unix]);
+        }
+        engines
+    }
+}
+
 /// What is to be measured.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Who is measured against whom.
+    pub contest: Contest,
     /// The pattern.
     pub pattern: Pattern,
     /// The sizes, in bytes.
@@ -45,8 +136,6 @@ pub struct Plan {
     pub rounds: u32,
     /// How much in each.
     pub effort: Effort,
-    /// Whether pipe and Unix socket are measured as well.
-    pub with_kernel: bool,
 }
 
 /// One round of one size: every engine once, one after the other.
@@ -90,7 +179,7 @@ fn probe() -> Result<Cores, Failure> {
 fn measure_round(plan: &Plan, bytes: usize, round: u32) -> Result<Round, Failure> {
     let count = Workload::count_for(plan.pattern, bytes, plan.effort);
     let before = probe()?;
-    let mut engines = engines(plan, bytes);
+    let mut engines = plan.contest.engines(plan.pattern, bytes);
     if round % 2 == 1 {
         engines.reverse();
     }
@@ -104,28 +193,15 @@ fn measure_round(plan: &Plan, bytes: usize, round: u32) -> Result<Round, Failure
     Ok(Round { bytes, cores, found })
 }
 
-fn engines(plan: &Plan, bytes: usize) -> Vec<Engine> {
-    let mut engines = match plan.pattern {
-        Pattern::Drip => return vec![Engine::Futex, Engine::Tidepost],
-        _ if bytes >= 65536 => vec![Engine::Ring, Engine::Pool, Engine::Tidepost],
-        _ => vec![Engine::Ring, Engine::Tidepost],
-    };
-    if plan.with_kernel {
-        engines.extend([Engine::Pipe, Engine::Unix]);
-    }
-    engines
-}
-
 impl Round {
     /// What this engine reached.
     pub fn of(&self, engine: Engine) -> Option<Measurement> {
         self.found.iter().find(|(of, _)| *of == engine).map(|(_, found)| *found)
     }
 
-    /// The better of the limits: by median time, or by rate in a stream.
+    /// What the others are measured against. Of several limits the better: by median time, or by rate in a stream.
     pub fn limit(&self) -> Measurement {
-        let limits =
-            [Engine::Ring, Engine::Pool, Engine::Futex].into_iter().filter_map(|engine| self.of(engine));
+        let limits = self.found.iter().filter(|(engine, _)| engine.is_measure()).map(|(_, found)| *found);
         let better = |a: Measurement, b: Measurement| {
             if a.per_second > b.per_second || (a.per_second == b.per_second && a.p50_ns < b.p50_ns) {
                 a
@@ -149,13 +225,15 @@ pub struct Spread {
 }
 
 impl Spread {
-    fn of(mut values: Vec<f64>) -> Option<Self> {
+    /// Of these values; none of nothing.
+    pub fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (least, most) = (*values.first()?, *values.last()?);
         Some(Self { median: values[values.len() / 2], least, most })
     }
 
-    fn to_json(self) -> Value {
+    /// As JSON.
+    pub fn to_json(self) -> Value {
         json!({ "median": self.median, "least": self.least, "most": self.most })
     }
 }
@@ -179,9 +257,10 @@ pub struct Row {
     pub per_second: Spread,
     /// Context switches of the receiver for each message.
     pub switches: Spread,
-    /// Against the limit of the same round: times its p50, or a fraction of its rate in a stream.
+    /// Against the limit, or whatever else is the measure, of the same round: times its p50, or a fraction of its rate in
+    /// a stream.
     pub ratio: Spread,
-    /// Against the limit's p99 of the same round.
+    /// Against the p99 of the same.
     pub ratio_p99: Spread,
 }
 
@@ -192,7 +271,8 @@ pub fn rows(plan: &Plan, rounds: &[Round]) -> Vec<Row> {
         for cores in [Cores::Near, Cores::Far, Cores::Moving] {
             let of_kind: Vec<&Round> =
                 rounds.iter().filter(|round| round.bytes == bytes && round.cores == cores).collect();
-            rows.extend(engines(plan, bytes).into_iter().filter_map(|engine| row(engine, &of_kind)));
+            let engines = plan.contest.engines(plan.pattern, bytes).into_iter();
+            rows.extend(engines.filter_map(|engine| row(engine, &of_kind)));
         }
     }
     rows

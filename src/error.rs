@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use crate::message::{HoldError, ReceiveError, SendError, TopicError, WaitError};
+use crate::message::{
+    AckError, AnswerError, CallError, CloseError, DrainError, HoldError, NotifyError, Payload, PushError,
+    QueueError, ReceiveError, SendError, ServiceError, SignalError, StateError, TableError, TableReadError,
+    TableWriteError, TopicError, WaitError, WaitSetError,
+};
 use crate::node::OpenError;
 
 /// Any error of this library. Each operation has its own, which converts into this one.
@@ -17,6 +21,45 @@ pub enum Error {
     /// An endpoint could not be made.
     #[error(transparent)]
     Topic(#[from] TopicError),
+    /// A client or a server of a service could not be made.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// A call has no answer. What the server says itself is told as text.
+    #[error("{0}")]
+    Call(String),
+    /// An answer was not sent.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+    /// A producer or a consumer of a queue could not be made.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// An item was not pushed.
+    #[error(transparent)]
+    Push(#[from] PushError),
+    /// An item was not acknowledged.
+    #[error(transparent)]
+    Ack(#[from] AckError),
+    /// A queue was closed before everything had been acknowledged.
+    #[error(transparent)]
+    Drain(#[from] DrainError),
+    /// A writer or a reader of a table could not be made.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// An entry of a table was not written.
+    #[error(transparent)]
+    TableWrite(#[from] TableWriteError),
+    /// An entry of a table could not be read.
+    #[error(transparent)]
+    TableRead(#[from] TableReadError),
+    /// A notifier or a waiter of a signal could not be made.
+    #[error(transparent)]
+    Signal(#[from] SignalError),
+    /// Nobody was notified.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
+    /// A writer or a reader of a state could not be made.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// A message was not sent.
     #[error(transparent)]
     Send(#[from] SendError),
@@ -29,6 +72,18 @@ pub enum Error {
     /// A wait for subscribers ended without them.
     #[error(transparent)]
     Wait(#[from] WaitError),
+    /// A publisher was closed before everything had been read.
+    #[error(transparent)]
+    Close(#[from] CloseError),
+    /// A wait for several things failed.
+    #[error(transparent)]
+    WaitSet(#[from] WaitSetError),
+}
+
+impl<E: Payload + fmt::Debug + ?Sized> From<CallError<E>> for Error {
+    fn from(error: CallError<E>) -> Self {
+        Self::Call(error.to_string())
+    }
 }
 
 impl fmt::Debug for Error {

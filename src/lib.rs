@@ -1,8 +1,9 @@
 //! **Tidepost**: inter-process communication with both classical models behind one vocabulary.
 //!
 //! The *post* is messages: a [`Publisher`] writes them into memory that it alone may write, and every
-//! [`Subscriber`] reads them there. Nothing is copied on the way, no system call is made while both are busy, and
-//! a process that dies holds nobody up, and leaves nothing but names in a directory, which the next to open it removes.
+//! [`Subscriber`] reads them there, or – where nobody waits for it – takes short ones out first. No system call is made
+//! while both are busy, and a process that dies holds nobody up, and leaves nothing but names in a directory, which the next
+//! to open it removes.
 //!
 //! # Glossary
 //!
@@ -13,6 +14,14 @@
 //! - A **loan** is room for a message, written in place: [`Publisher::loan`].
 //! - A **sample** is a received message, in place: [`Subscriber::recv`].
 //! - **Overflow** says what a full topic does: [`Overflow`]. It is always chosen, never assumed.
+//! - An **observer** is a subscriber that nobody waits for: [`Topic::observer`]. What it misses is counted.
+//! - A **service** answers requests: [`Node::service`].
+//! - A **queue** hands each item to exactly one consumer, which acknowledges it: [`Node::queue`].
+//! - A **state** is the latest value: [`Node::state`].
+//! - A **table** is the latest value of each of many keys: [`Node::table`].
+//! - A **signal** is a wake-up without payload, under ids, counted and never queued: [`Node::signal`].
+//! - A **wait set** waits for endpoints of any kind, timers and descriptors together: [`WaitSet`].
+//! - **History** is what a publisher keeps for those who join later: [`Topic::history`].
 //!
 //! # Hello
 //!
@@ -62,14 +71,13 @@ mod sync;
 #[cfg(not(loom))]
 pub use crate::{
     error::Error,
-    message::{
-        Batch, Held, HoldError, Loan, Message, Overflow, Payload, Publisher, ReceiveError, Refused, Sample,
-        SendError, Subscriber, Topic, TopicError, WaitError,
-    },
+    message::*,
     node::{
-        Difference, DirectoryProblem, EndpointError, Field, NameError, Node, NodeBuilder, NodeId, OpenError,
-        PeerInfo, Shape, TypeDescriptor,
+        Channel, Difference, DirectoryProblem, EndpointError, EndpointId, EndpointRole, Field, InletReport,
+        NameError, Node, NodeBuilder, NodeId, NodeReport, OpenError, OutletReport, Pattern, PeerInfo,
+        ReaderReport, Shape, TypeDescriptor,
     },
+    os::epoll::Interest,
     segment::SegmentError,
 };
 #[cfg(not(loom))]

@@ -8,17 +8,22 @@ use tidepost::{Node, Overflow, Publisher, Subscriber};
 use super::{Incoming, Outgoing};
 
 /// How long two processes may take to find each other.
-const CONNECT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT: Duration = Duration::from_secs(10);
 
 /// A node in the domain at `directory`.
 pub fn open(directory: &Path, name: &str) -> Node {
     Node::builder().name(name).directory(directory).open().expect("the directory is our own")
 }
 
-/// The sending end of a topic, once somebody reads it.
-pub fn publisher<const WORDS: usize>(node: &Node, topic: &str) -> Publisher<[u64; WORDS]> {
-    let mut publisher = node.topic(topic).publisher(Overflow::Block).expect("the topic is new");
-    publisher.wait_for_subscribers(1, CONNECT).expect("the other process subscribes");
+/// The sending end of a topic, once so many read it.
+pub fn publisher<const WORDS: usize>(
+    node: &Node,
+    topic: &str,
+    overflow: Overflow,
+    subscribers: u32,
+) -> Publisher<[u64; WORDS]> {
+    let mut publisher = node.topic(topic).publisher(overflow).expect("the types agree");
+    publisher.wait_for_subscribers(subscribers as usize, CONNECT).expect("the other process subscribes");
     publisher
 }
 
@@ -27,22 +32,24 @@ pub fn subscriber<const WORDS: usize>(node: &Node, topic: &str) -> Subscriber<[u
     node.topic(topic).subscriber().expect("the types agree")
 }
 
-fn message<const WORDS: usize>(value: u64) -> [u64; WORDS] {
+/// The message of this value.
+pub(crate) fn message<const WORDS: usize>(value: u64) -> [u64; WORDS] {
     std::array::from_fn(|index| value + index as u64)
 }
 
-fn sum<const WORDS: usize>(message: &[u64; WORDS]) -> u64 {
+/// The sum of a message's words.
+pub(crate) fn sum<const WORDS: usize>(message: &[u64; WORDS]) -> u64 {
     message.iter().fold(0u64, |sum, word| sum.wrapping_add(*word))
 }
 
 impl<const WORDS: usize> Outgoing for Publisher<[u64; WORDS]> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, value: u64) {
         if WORDS <= 64 {
-            Publisher::send(self, &message(value)).expect("a blocking send succeeds");
+            Publisher::send(self, &message(value)).expect("a send succeeds");
             return;
         }
-        let mut loan = self.loan().expect("a blocking loan succeeds");
+        let mut loan = self.loan().expect("a loan succeeds");
         for (word, index) in loan.iter_mut().zip(0..) {
             *word = value + index;
         }
@@ -55,7 +62,7 @@ impl<const WORDS: usize> Outgoing for Publisher<[u64; WORDS]> {
             return (first..first + count).for_each(|value| Outgoing::send(self, value));
         }
         let messages: [[u64; WORDS]; 64] = std::array::from_fn(|index| message(first + index as u64));
-        Publisher::send_many(self, &messages[..count as usize]).expect("a blocking send succeeds");
+        Publisher::send_many(self, &messages[..count as usize]).expect("a send succeeds");
     }
 }
 

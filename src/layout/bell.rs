@@ -4,15 +4,15 @@
 //! It is cut into lines. A line is either a [`SleeperLine`], on which one endpoint sleeps, or a sleepers line:
 //! a bit for each endpoint that wants to be woken by the sending endpoint that the line belongs to.
 
-/// Bytes of a bell.
+/// Bytes of one segment of a bell.
 pub const BELL_BYTES: usize = 1 << 18;
 /// Bytes of a line.
 pub const BELL_LINE_BYTES: usize = 128;
-/// Lines of a bell; line 0 is the header.
+/// Lines of one segment of a bell; the first is the header.
 pub const BELL_LINES: u32 = 2048;
 /// Words of a sleepers line.
 pub const SLEEPERS_WORDS: usize = 16;
-/// Bits of a sleepers line: the most subscribers that one publisher can have.
+/// Bits of a sleepers line; a publisher with more subscribers has more lines.
 pub const SLEEPERS_MAX: u32 = 1024;
 
 /// The bits of `armed` that say how its owner waits.
@@ -25,6 +25,8 @@ pub const MODE_AWAKE: u64 = 0;
 pub const MODE_FUTEX: u64 = 1;
 /// The owner sleeps on the eventfd that its node sent in the handshake.
 pub const MODE_EVENT: u64 = 2;
+/// The owner sleeps on an eventfd of its own, which it sent to whom it listens to.
+pub const MODE_OWN_EVENT: u64 = 3;
 
 /// The words on which one endpoint sleeps.
 #[repr(C)]

@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// The first eight bytes of every segment.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"TIDEPOST");
 /// Raised with every change to this module.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 3;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 64;
 
@@ -17,6 +17,8 @@ pub const KIND_POOL: u32 = 2;
 pub const KIND_CURSOR: u32 = 3;
 /// The segment holds the lines of a bell.
 pub const KIND_BELL: u32 = 4;
+/// The segment holds a board.
+pub const KIND_BOARD: u32 = 5;
 
 /// The header. Its writer fills it before the segment is handed to anyone, and never changes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -53,7 +55,7 @@ mod tests {
             reserved: [0; 5],
         };
         let mut golden = [0; HEADER_BYTES];
-        golden[..18].copy_from_slice(b"TIDEPOST\x01\0\0\0\x03\0\0\0\x00\x20");
+        golden[..18].copy_from_slice(b"TIDEPOST\x03\0\0\0\x03\0\0\0\x00\x20");
         assert_eq!(header.as_bytes(), golden);
     }
 }

@@ -1,10 +1,21 @@
-//! A ring segment: the header, the `blocked` word on a line of its own, and the slots from the second page on.
+//! A ring segment: the header, the `blocked` word with the `terms` on a line of their own, the `unassigned` word on
+//! another, and the slots from the second page on.
 //!
-//! A slot starts with its word: `lap << 16 | kind << 14 | length`. Laps count from 1, so that zeroed memory is
+//! A slot starts with its word: `lap << 16 | kind << 14 | bare << 12 | length`. Laps count from 1, so that zeroed memory is
 //! no message; 48 bits of them do not wrap in a lifetime.
 
 /// Bytes from the start of the segment to the `blocked` word.
 pub const BLOCKED_OFFSET: usize = 128;
+/// Bytes from the start of the segment to the word of [`TERMS_FENCED`] and its like. Lanes of queues have one.
+pub const TERMS_OFFSET: usize = 136;
+/// Bytes from the start of the segment to the number of messages that their sender has for no lane yet.
+pub const UNASSIGNED_OFFSET: usize = 256;
+/// The sender has every processor fence before it sleeps, so that the reader need not after an acknowledgement.
+pub const TERMS_FENCED: u64 = 1;
+/// What the reader has not acknowledged has been given to others.
+pub const TERMS_TAKEN_BACK: u64 = 2;
+/// The sender waits until its message is taken, and may withdraw it before that.
+pub const TERMS_RENDEZVOUS: u64 = 4;
 /// Bytes from the start of the segment to the first slot.
 pub const SLOTS_OFFSET: usize = 4096;
 /// Slots start at multiples of this many bytes, and strides are multiples of it.
@@ -24,10 +35,22 @@ pub const STRIDE_MAX: usize = BODY_PAYLOAD_OFFSET + BODY_BYTES_MAX;
 pub const LAP_SHIFT: u32 = 16;
 /// Where the kind starts in a slot word.
 pub const KIND_SHIFT: u32 = 14;
-/// The bits of the kind, once shifted down; kind 0 is an empty slot.
+/// The bits of the kind, once shifted down.
 pub const KIND_MASK: u64 = 0b11;
 /// The bits of the length.
-pub const LENGTH_MASK: u64 = 0x3fff;
+pub const LENGTH_MASK: u64 = 0xfff;
+/// The payload has nothing before it, although others of its stream have a word.
+pub const SLOT_BARE: u64 = 1 << 12;
+/// Set in the word of a message that somebody may have had before.
+pub const SLOT_AGAIN: u64 = 1 << 13;
+/// There is no message to read: it is being written, or has been withdrawn, as the length says.
+pub const SLOT_UNREADABLE: u64 = 0;
+/// The length of an unreadable slot whose message is being written.
+pub const LENGTH_WRITING: u64 = 0;
+/// The length of an unreadable slot whose message has been withdrawn.
+pub const LENGTH_WITHDRAWN: u64 = 1;
+/// The length of an unreadable slot whose message its sender is about to withdraw, unless somebody has taken it.
+pub const LENGTH_WITHDRAWING: u64 = 2;
 /// The payload lies in the slot; its length is in the slot word.
 pub const SLOT_INLINE: u64 = 1;
 /// The payload lies in the slot behind a [`SlotHeader`], which has its length.

@@ -1,9 +1,10 @@
-//! What can go wrong with a topic, one enum for each operation.
+//! What can go wrong with topics, and with what other patterns have of them: one enum for each operation.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::node::{Difference, EndpointError, NameError, NodeId};
+use super::event::Counterpart;
+use crate::node::{Channel, Difference, EndpointError, NameError, NodeId};
 use crate::segment::SegmentError;
 
 /// An endpoint of another process turned ours away.
@@ -73,13 +74,11 @@ pub enum TopicError {
         /// The alignment of the type, in bytes.
         align: usize,
     },
-    /// The node has no room for another endpoint.
-    #[error("topic `{topic}`: {reason}")]
-    Limit {
+    /// A publisher of untyped messages was not told their type.
+    #[error("topic `{topic}`: a publisher of untyped messages needs their type; give it with `message_type`")]
+    NoType {
         /// The topic.
         topic: Arc<str>,
-        /// Which limit, and the remedy.
-        reason: String,
     },
     /// The memory could not be had.
     #[error("topic `{topic}`: {source}")]
@@ -105,12 +104,12 @@ pub enum TopicError {
 pub enum SendError {
     /// There is no room and the policy is `Fail`.
     #[error(
-        "topic `{topic}` is full: a message of {needed} B, {slots} slots, {allocated} B of pool (limit {limit} B); \
+        "{channel} is full: a message of {needed} B, {slots} slots, {allocated} B of pool (limit {limit} B); \
              read faster, let go of held samples, or raise depth or pool limit; {sent} of this call were sent"
     )]
     Full {
-        /// The topic.
-        topic: Arc<str>,
+        /// Where.
+        channel: Channel,
         /// Bytes of the message.
         needed: usize,
         /// Slots of the ring.
@@ -124,39 +123,63 @@ pub enum SendError {
     },
     /// There was no room until the deadline.
     #[error(
-        "topic `{topic}` had no room for a message of {needed} B until the deadline; {sent} of this call were sent"
+        "{channel} had no room for a message of {needed} B until the deadline; {sent} of this call were sent"
     )]
     Timeout {
-        /// The topic.
-        topic: Arc<str>,
+        /// Where.
+        channel: Channel,
         /// Bytes of the message.
         needed: usize,
         /// Messages of the same `send_many` that were sent before this one.
         sent: usize,
     },
+    /// The endpoint was cancelled, or its node shut down.
+    #[error("{channel} was closed here; {sent} of this call were sent")]
+    Closed {
+        /// Where.
+        channel: Channel,
+        /// Messages of the same `send_many` that were sent before this one.
+        sent: usize,
+    },
+    /// These bytes are no message of the topic's type.
+    #[error("{channel}: {given} B are no message of type {message_type}")]
+    Length {
+        /// Where.
+        channel: Channel,
+        /// Bytes given.
+        given: usize,
+        /// The type.
+        message_type: String,
+    },
+    /// The publisher was not made with this type of header.
+    #[error("{channel} has no header of this type; name it with `header` when the publisher is made")]
+    Header {
+        /// Where.
+        channel: Channel,
+    },
     /// The message is longer than any memory.
-    #[error("topic `{topic}`: a message of {needed} B cannot be addressed")]
+    #[error("{channel}: a message of {needed} B cannot be addressed")]
     TooLarge {
-        /// The topic.
-        topic: Arc<str>,
+        /// Where.
+        channel: Channel,
         /// Bytes of the message.
         needed: usize,
     },
     /// The memory for a large message could not be had.
-    #[error("topic `{topic}`: {source}; {sent} of this call were sent")]
+    #[error("{channel}: {source}; {sent} of this call were sent")]
     Segment {
-        /// The topic.
-        topic: Arc<str>,
+        /// Where.
+        channel: Channel,
         /// What failed.
         source: SegmentError,
         /// Messages of the same `send_many` that were sent before this one.
         sent: usize,
     },
     /// The node's control plane failed while this call drove it.
-    #[error("topic `{topic}`: {source}; {sent} of this call were sent")]
+    #[error("{channel}: {source}; {sent} of this call were sent")]
     Endpoint {
-        /// The topic.
-        topic: Arc<str>,
+        /// Where.
+        channel: Channel,
         /// What failed.
         source: EndpointError,
         /// Messages of the same `send_many` that were sent before this one.
@@ -168,11 +191,17 @@ pub enum SendError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReceiveError {
+    /// The endpoint was cancelled, or its node shut down, and nothing that could be received without waiting is left.
+    #[error("{channel} was closed here")]
+    Closed {
+        /// Where.
+        channel: Channel,
+    },
     /// The node's control plane failed while this call drove it.
-    #[error("topic `{topic}`: {source}")]
+    #[error("{channel}: {source}")]
     Endpoint {
-        /// The topic.
-        topic: Arc<str>,
+        /// Where.
+        channel: Channel,
         /// What failed.
         source: EndpointError,
     },
@@ -183,43 +212,78 @@ pub enum ReceiveError {
 #[non_exhaustive]
 pub enum HoldError {
     /// As many samples are held as the subscriber was made for.
-    #[error(
-        "topic `{topic}`: {limit} samples of one publisher are held already; drop some, or raise `hold_limit`"
-    )]
+    #[error("{channel}: {limit} samples of one publisher are held already; drop some, or raise `hold_limit`")]
     Limit {
-        /// The topic.
-        topic: Arc<str>,
+        /// Where.
+        channel: Channel,
         /// The hold limit.
         limit: u32,
     },
+    /// The sample is a forked child's copy of its parent's.
+    #[error("{channel}: {source}")]
+    Endpoint {
+        /// Where.
+        channel: Channel,
+        /// Why.
+        source: EndpointError,
+    },
 }
 
-/// Why a wait for subscribers ended without them.
+/// Why a wait for those at the other end, or for events, ended without them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
     /// The time is over.
-    #[error("topic `{topic}` has {connected} of {wanted} subscribers after {waited:?}{}", refused_text(.refused))]
+    #[error("{channel} has {connected} of {wanted} counterparts after {waited:?}{}", refused_text(.refused))]
     Timeout {
-        /// The topic.
-        topic: Arc<str>,
-        /// Subscribers that are there.
+        /// Where.
+        channel: Channel,
+        /// Those who are there.
         connected: usize,
-        /// Subscribers that were waited for.
+        /// How many were waited for.
         wanted: usize,
         /// How long.
         waited: Duration,
-        /// Subscribers that turned the topic down.
+        /// Those who turned it down.
         refused: Vec<Refused>,
     },
+    /// The endpoint was cancelled, or its node shut down.
+    #[error("{channel} was closed here")]
+    Closed {
+        /// Where.
+        channel: Channel,
+    },
     /// The node's control plane failed while this call drove it.
-    #[error("topic `{topic}`: {source}")]
+    #[error("{channel}: {source}")]
     Endpoint {
-        /// The topic.
-        topic: Arc<str>,
+        /// Where.
+        channel: Channel,
         /// What failed.
         source: EndpointError,
     },
+}
+
+/// Why a publisher was closed before everything had been read. It is closed all the same.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// The time is over.
+    #[error("{channel}: not everything was read within {waited:?} by {}", counterparts_text(.unread))]
+    Timeout {
+        /// Where.
+        channel: Channel,
+        /// Subscribers that have not read everything.
+        unread: Vec<Counterpart>,
+        /// How long.
+        waited: Duration,
+    },
+    /// The wait failed.
+    #[error(transparent)]
+    Send(Box<SendError>),
+}
+
+fn counterparts_text(counterparts: &[Counterpart]) -> String {
+    counterparts.iter().map(Counterpart::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn refused_text(refused: &[Refused]) -> String {
@@ -233,8 +297,9 @@ impl SendError {
             Self::Full { sent, .. }
             | Self::Timeout { sent, .. }
             | Self::Segment { sent, .. }
+            | Self::Closed { sent, .. }
             | Self::Endpoint { sent, .. } => *sent = count,
-            Self::TooLarge { .. } => {}
+            Self::TooLarge { .. } | Self::Length { .. } | Self::Header { .. } => {}
         }
         self
     }

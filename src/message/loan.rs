@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 
 use super::error::SendError;
 use super::payload::Payload;
+use super::prefix::Prefix;
 use super::sender::Sender;
 use crate::sync::stream::Lease;
 
@@ -13,19 +14,32 @@ use crate::sync::stream::Lease;
 #[must_use = "a loan that is not sent is given up"]
 pub struct Loan<'a, T: ?Sized> {
     lease: Lease<'a, Sender>,
+    prefix: Prefix,
     message: PhantomData<fn(&T)>,
 }
 
 impl<'a, T: Payload + ?Sized> Loan<'a, T> {
     #[inline]
-    pub(super) fn new(sender: &'a mut Sender, bytes: usize) -> Result<Self, SendError> {
+    pub(super) fn new(
+        sender: &'a mut Sender,
+        header: Option<&[u8]>,
+        bytes: usize,
+    ) -> Result<Self, SendError> {
+        let prefix = sender.prefix();
         sender.make_room(bytes)?;
-        Ok(Self { lease: Lease::new(sender, Sender::loan_mut), message: PhantomData })
+        let mut lease = Lease::new(sender, Sender::loan_mut);
+        if prefix.bytes() > 0 {
+            prefix.write(header, lease.bytes_mut());
+        }
+        Ok(Self { lease, prefix, message: PhantomData })
     }
 
     /// Publishes the message. Nothing is copied, and nothing is waited for.
     #[inline]
-    pub fn send(self) {
+    pub fn send(mut self) {
+        if self.prefix.bytes() > 0 {
+            self.prefix.stamp(self.lease.bytes_mut());
+        }
         self.lease.finish().commit();
     }
 }
@@ -35,14 +49,16 @@ impl<T: Payload + ?Sized> Deref for Loan<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        T::ref_from_bytes(self.lease.bytes()).expect("a loan has the size and alignment of its type")
+        T::ref_from_bytes(&self.lease.bytes()[self.prefix.bytes()..])
+            .expect("a loan has the size and alignment of its type")
     }
 }
 
 impl<T: Payload + ?Sized> DerefMut for Loan<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        T::mut_from_bytes(self.lease.bytes_mut()).expect("a loan has the size and alignment of its type")
+        T::mut_from_bytes(&mut self.lease.bytes_mut()[self.prefix.bytes()..])
+            .expect("a loan has the size and alignment of its type")
     }
 }
 

@@ -13,11 +13,11 @@ const REFUSALS_MAX: usize = 64;
 pub(super) struct Refusals(VecDeque<Refused>);
 
 impl Refusals {
-    pub(super) fn remember(&mut self, node: NodeId, node_name: &str, refusal: Refusal) {
+    pub(super) fn remember(&mut self, refused: Refused) {
         if self.0.len() == REFUSALS_MAX {
             self.0.pop_front();
         }
-        self.0.push_back(refused(node, node_name, refusal));
+        self.0.push_back(refused);
     }
 
     pub(super) fn list(&self) -> Vec<Refused> {
@@ -26,7 +26,7 @@ impl Refusals {
 }
 
 /// A refusal in the words that users see.
-fn refused(node: NodeId, node_name: &str, refusal: Refusal) -> Refused {
+pub(super) fn refused(node: NodeId, node_name: &str, refusal: Refusal) -> Refused {
     let (reason, difference) = match refusal {
         Refusal::Type(difference) => (difference.to_string(), Some(difference)),
         Refusal::Limit { what, limit } => (format!("{what} has reached its limit of {limit}"), None),

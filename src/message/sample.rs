@@ -1,50 +1,95 @@
 //! Messages as they are received: lent in place, held beyond that, or many at once.
 
+use std::any::TypeId;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
-
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+use std::time::SystemTime;
 
 use super::error::HoldError;
-use super::inlet::SubscriberShared;
-use super::payload::{self, Payload};
-use crate::layout::ring::INLINE_BYTES_MAX;
-use crate::sync::stream::{self, Lent, Pinned};
+use super::payload::{self, Message, Payload};
+use super::receiver::Taken;
+use crate::node::{EndpointError, EndpointId, TypeDescriptor};
+use crate::sync::stream::{self, Buffer, Keeping, Lent, Pinned};
 
 /// A message, lent where its publisher wrote it until the subscriber receives again.
 pub struct Sample<'a, T: ?Sized> {
     message: &'a T,
-    lent: Lent<'a>,
-    subscriber: &'a SubscriberShared,
+    taken: Taken<'a>,
 }
 
 impl<'a, T: Payload + ?Sized> Sample<'a, T> {
     #[inline]
-    pub(super) fn new(lent: Lent<'a>, subscriber: &'a SubscriberShared) -> Self {
-        Self { message: payload::message_of(lent.bytes()), lent, subscriber }
+    pub(super) fn new(taken: Taken<'a>) -> Self {
+        Self { message: payload::message_of(taken.lent.bytes()), taken }
     }
 
     /// The message's number: those of one publisher count from 0.
     #[inline]
     pub fn sequence(&self) -> u64 {
-        self.lent.sequence()
+        self.taken.lent.sequence()
+    }
+
+    /// Messages of the same publisher that were lost between the one received before and this one.
+    #[inline]
+    pub fn lost(&self) -> u64 {
+        self.taken.lent.lost()
+    }
+
+    /// Who published it. A publisher that is made again, after a restart for instance, is another one.
+    #[inline]
+    pub fn publisher(&self) -> EndpointId {
+        self.taken.source.publisher.id
+    }
+
+    /// The name of the publisher's node.
+    pub fn publisher_node(&self) -> &'a str {
+        &self.taken.source.publisher.node_name
+    }
+
+    /// The message's type, as its publisher declared it.
+    pub fn message_type(&self) -> &'a TypeDescriptor {
+        self.taken.source.descriptor
+    }
+
+    /// When it was sent, by the system's clock, if the publisher was made with
+    /// [`timestamps`](super::Topic::timestamps).
+    pub fn timestamp(&self) -> Option<SystemTime> {
+        self.taken.source.prefix.time(self.taken.lent.prefix())
+    }
+
+    /// The header that came with it; `None` if the subscriber was not made with [`header`](super::Topic::header) and this
+    /// type.
+    pub fn header<H: Message>(&self) -> Option<&'a H> {
+        let is_declared =
+            self.taken.shared.options.header.as_ref().is_some_and(|header| header.id == TypeId::of::<H>());
+        let bytes = self.taken.source.prefix.header(self.taken.lent.prefix()).filter(|_| is_declared)?;
+        H::ref_from_bytes(bytes).ok()
     }
 
     /// Keeps the message beyond the next call that receives, and beyond the subscriber. Up to 1,024 bytes are
-    /// copied; longer ones stay where they are, and keep the publisher from reusing that place.
+    /// copied, and up to 65,536 if the publisher does not wait for this subscriber; longer ones stay where they are, and
+    /// keep the publisher from reusing that place.
     ///
     /// # Errors
-    /// [`HoldError::Limit`] if as many are held as [`hold_limit`](super::Topic::hold_limit) says.
+    /// [`HoldError::Limit`] if as many are held as [`hold_limit`](super::Topic::hold_limit) says; [`HoldError::Endpoint`] in a
+    /// forked child.
     pub fn hold(&self) -> Result<Held<T>, HoldError> {
-        let bytes = self.lent.bytes();
-        if bytes.len() <= INLINE_BYTES_MAX {
-            return Ok(Held { bytes: HeldBytes::copied(bytes), message: PhantomData });
-        }
-        let limit =
-            || HoldError::Limit { topic: self.subscriber.name.shared(), limit: self.subscriber.hold_limit() };
-        let pinned = self.lent.pin().ok_or_else(limit)?;
-        Ok(Held { bytes: HeldBytes::Pinned(pinned), message: PhantomData })
+        let bytes = match self.taken.lent.keep() {
+            Keeping::Copy => HeldBytes::copied(self.taken.lent.bytes()),
+            Keeping::Pinned(pinned) => HeldBytes::Pinned(pinned),
+            Keeping::Limit => {
+                let shared = self.taken.shared;
+                let (channel, limit) = (shared.channel.clone(), shared.options.hold_limit);
+                return Err(HoldError::Limit { channel, limit });
+            }
+            Keeping::Inherited => {
+                let channel = self.taken.shared.channel.clone();
+                return Err(HoldError::Endpoint { channel, source: EndpointError::Forked });
+            }
+        };
+        let (sequence, publisher) = (self.sequence(), self.publisher());
+        Ok(Held { bytes, sequence, publisher, message: PhantomData })
     }
 }
 
@@ -66,29 +111,64 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Sample<'_, T> {
 /// A message that is held: it may be kept, sent to other threads, and dropped in any order.
 pub struct Held<T: ?Sized> {
     bytes: HeldBytes,
+    sequence: u64,
+    publisher: EndpointId,
     message: PhantomData<Box<T>>,
 }
 
-enum HeldBytes {
-    Copied { lines: Box<[Line]>, length: usize },
+impl<T: ?Sized> Held<T> {
+    /// The message's number: those of one publisher count from 0.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Who published it.
+    pub fn publisher(&self) -> EndpointId {
+        self.publisher
+    }
+}
+
+/// The bytes of a message that is held.
+pub(super) enum HeldBytes {
+    /// In memory of our own.
+    Copied { buffer: Buffer, length: usize },
+    /// Where it was sent.
     Pinned(Pinned),
 }
 
-/// Bytes with the largest alignment that a message may have.
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
 impl HeldBytes {
-    fn copied(bytes: &[u8]) -> Self {
-        let mut lines: Box<[Line]> = (0..bytes.len().div_ceil(64)).map(|_| Line::new_zeroed()).collect();
-        lines.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
-        Self::Copied { lines, length: bytes.len() }
+    /// Keeps a message, in a copy if no more may be held where they are.
+    pub(super) fn of(lent: Lent<'_>) -> Self {
+        match lent.keep() {
+            Keeping::Pinned(pinned) => Self::Pinned(pinned),
+            Keeping::Copy | Keeping::Limit | Keeping::Inherited => Self::copied(lent.bytes()),
+        }
     }
 
-    fn as_slice(&self) -> &[u8] {
+    pub(super) fn copied(bytes: &[u8]) -> Self {
+        let mut buffer = Buffer::for_bytes(bytes.len());
+        buffer.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
+        Self::Copied { buffer, length: bytes.len() }
+    }
+
+    /// So many bytes of zeros.
+    pub(super) fn zeroed(length: usize) -> Self {
+        let mut buffer = Buffer::for_bytes(length);
+        buffer.bytes_mut()[..length].fill(0);
+        Self::Copied { buffer, length }
+    }
+
+    /// The bytes, if they are our own; none otherwise.
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         match self {
-            Self::Copied { lines, length } => &lines.as_bytes()[..*length],
+            Self::Copied { buffer, length } => &mut buffer.bytes_mut()[..*length],
+            Self::Pinned(_) => &mut [],
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Copied { buffer, length } => &buffer.bytes()[..*length],
             Self::Pinned(pinned) => pinned.bytes(),
         }
     }

@@ -1,34 +1,58 @@
 //! How a publisher sends, whatever its type: room, publication, waking, and what a full ring means.
 
+mod room;
+mod waiting;
+
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::error::{Refused, SendError, TopicError, WaitError};
+use super::error::{Refused, SendError, TopicError};
 use super::outlet::PublisherShared;
 use super::overflow::Overflow;
-use crate::node::{EndpointError, Name, Node, Offer, Outlet, Receipt, Round, Segment, TypeDescriptor};
+use super::prefix::{HEAD_BYTES, Prefix};
+use crate::node::{
+    Channel, EndpointError, Form, Lane, Node, NodeShared, Offer, Outlet, Receipt, TypeDescriptor,
+};
 use crate::os::clock::Deadline;
-use crate::sync::bell::{Mode, Ticket};
+use crate::os::fork::Process;
+use crate::segment::SegmentError;
+use crate::sync::bell::Line;
 use crate::sync::door::{Ordering, fence};
 use crate::sync::geometry::Geometry;
-use crate::sync::stream::{GrowError, Need, SendingEnd, Warmth};
+use crate::sync::pool::class_of;
+use crate::sync::store_line::StoreWord;
+use crate::sync::stream::{Marking, PoolLimit, Retention, SendingEnd, Warmth};
 
-/// Looks at the cursors before a publisher without room goes to sleep.
-const LOOKS_BEFORE_SLEEP: u32 = 2_000;
-/// Looks at the cursors before a publisher takes a cold chunk, if its subscribers are moving.
-const LOOKS_FOR_WARMTH: u32 = 4_000;
 /// Looks after which the clock is asked whether the deadline has passed.
 const LOOKS_PER_CLOCK: u32 = 64;
 /// Room for pinned sequence numbers that is set aside at creation.
 const HELD_EXPECTED: usize = 1024;
+/// The same for a lane.
+const HELD_BY_ONE: usize = 64;
 
 /// What a publisher is made with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SenderOptions {
     pub(super) geometry: Geometry,
     pub(super) overflow: Overflow,
-    pub(super) pool_limit: usize,
+    pub(super) pool_limit: PoolLimit,
+    pub(super) history: usize,
+    pub(super) prefix: Prefix,
+    pub(super) is_stamped: bool,
+    pub(super) header: Option<TypeDescriptor>,
+    /// What is added to sequence numbers where they count on from an earlier sender's.
+    pub(super) base: u64,
+}
+
+/// How a message with a word before it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// With the word.
+    Headed,
+    /// Without it.
+    Bare,
+    /// Not at all: there is no room now.
+    NoRoom,
 }
 
 /// A publisher without its type.
@@ -36,64 +60,87 @@ pub(super) struct Sender {
     end: SendingEnd,
     shared: Arc<PublisherShared>,
     /// Keeps the node open.
-    _node: Node,
+    node: Node,
+    process: Process,
     options: SenderOptions,
     epoch: u64,
     /// A pool segment that not every subscriber has been told of yet.
     announced: Option<Receipt>,
     /// The subscribers did not move while we waited for a warm chunk, and have not since.
     is_stalled: bool,
+    /// Something has come free since there was no room for a message with a word before it.
+    has_come_free: bool,
 }
 
 impl Sender {
     pub(super) fn open(
         node: &Node,
-        topic: Name,
+        channel: Channel,
         descriptor: TypeDescriptor,
         options: SenderOptions,
     ) -> Result<Self, TopicError> {
-        let text = topic.shared();
+        let text = channel.shared();
         let failed = |source| TopicError::Segment { topic: text.clone(), source };
-        let limit = |error: crate::sync::bell::BellFull| TopicError::Limit {
-            topic: text.clone(),
-            reason: error.to_string(),
-        };
-        let (end, created) = SendingEnd::create(options.geometry, HELD_EXPECTED).map_err(failed)?;
-        let bell = node.shared().bell();
-        let (sleeper, sleepers) = (bell.line().map_err(limit)?, bell.line().map_err(limit)?);
-        sleepers.clear_sleepers();
-        let offer = Offer {
-            outlet: node.shared().next_endpoint(),
-            name: topic,
-            descriptor,
-            overflow: options.overflow.code(),
-            slots: options.geometry.slots() as u32,
-            stride: options.geometry.stride() as u32,
-            payload_offset: options.geometry.payload_offset() as u32,
-            sleepers_line: sleepers.number(),
-            sleeper_line: sleeper.number(),
-            ring: created.memory,
-        };
-        let shared =
-            PublisherShared::new(Arc::clone(node.shared()), offer, sleeper, sleepers, end.shared_tail());
-        let sender = Self {
+        let unable = |source| TopicError::Endpoint { topic: text.clone(), source };
+        let lines = (Arc::new(node.shared().line().map_err(unable)?), node.shared().line().map_err(unable)?);
+        let sender = Self::create(node, channel, descriptor, options, lines, None).map_err(failed)?;
+        let introduced = node.shared().add_outlet(Arc::clone(&sender.shared) as Arc<dyn Outlet>);
+        introduced.map_err(unable)?;
+        Ok(sender)
+    }
+
+    /// A sender that has not been introduced: it sleeps on the first line, and its readers set their bits in the second.
+    pub(super) fn create(
+        node: &Node,
+        channel: Channel,
+        descriptor: TypeDescriptor,
+        options: SenderOptions,
+        (sleeper, sleepers): (Arc<Line>, Line),
+        lane: Option<Lane>,
+    ) -> Result<Self, SegmentError> {
+        let lines = (sleeper, sleepers);
+        let (end, shared) =
+            assemble(node.shared(), channel, descriptor, &options, lines, (lane, StoreWord::alone()))?;
+        Ok(Self {
             end,
             shared: Arc::new(shared),
-            _node: node.clone(),
+            node: node.clone(),
+            process: Process::current(),
             options,
             epoch: 0,
             announced: None,
             is_stalled: false,
-        };
-        let introduced = node.shared().add_outlet(Arc::clone(&sender.shared) as Arc<dyn Outlet>);
-        introduced.map_err(|source| TopicError::Endpoint { topic: text.clone(), source })?;
-        Ok(sender)
+            has_come_free: false,
+        })
+    }
+
+    /// Another publisher of the same topic with the same options.
+    pub(super) fn another(&self) -> Result<Self, TopicError> {
+        let descriptor = self.shared.descriptor().clone();
+        Self::open(&self.node, self.shared.channel.clone(), descriptor, self.options.clone())
+    }
+
+    pub(super) fn shared(&self) -> &Arc<PublisherShared> {
+        &self.shared
+    }
+
+    pub(super) fn prefix(&self) -> Prefix {
+        self.options.prefix
+    }
+
+    /// Publishes a short message, if nothing stands against that. Whole and lean, as it goes into each caller's loop: each
+    /// store more than a message's own costs a stream some of its speed.
+    #[inline(always)]
+    fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.shared.modes().are_plain()
+            && !self.process.is_parent()
+            && self.end.try_send_inline(bytes, Marking::Needless)
     }
 
     /// Sends one message, waiting without end if the policy says so.
     #[inline(always)]
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), SendError> {
-        if self.end.try_send_inline(bytes) {
+        if self.try_send(bytes) {
             self.wake_sleepers();
             return Ok(());
         }
@@ -102,21 +149,158 @@ impl Sender {
 
     #[inline(never)]
     fn send_slowly(&mut self, bytes: &[u8]) -> Result<(), SendError> {
-        self.send_until(bytes, || Deadline::NEVER)
+        self.put_slowly(bytes)?;
+        self.wake_sleepers();
+        Ok(())
     }
 
     /// Sends one message, waiting no longer than a deadline that is computed when there is no room.
     pub(super) fn send_until(
         &mut self,
+        header: Option<&[u8]>,
         bytes: &[u8],
         deadline: impl FnOnce() -> Deadline,
     ) -> Result<(), SendError> {
-        if self.end.prepare(bytes.len(), Warmth::Warm).is_err() {
-            self.wait_for_room(bytes.len(), deadline())?;
-        }
-        self.end.loan_mut().copy_from_slice(bytes);
+        self.write(header, bytes, deadline)?;
         self.commit();
         Ok(())
+    }
+
+    fn write(
+        &mut self,
+        header: Option<&[u8]>,
+        bytes: &[u8],
+        deadline: impl FnOnce() -> Deadline,
+    ) -> Result<(), SendError> {
+        let prefix = self.options.prefix;
+        self.make_room_until(bytes.len().saturating_add(prefix.bytes()), deadline)?;
+        let place = self.end.loan_mut();
+        if prefix.bytes() > 0 {
+            prefix.write(header, place);
+        }
+        place[prefix.bytes()..].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Publishes a message with this word before it, unless there is no room now. The word is left out if the reader can do
+    /// without it and the message is short.
+    #[inline(always)]
+    pub(super) fn send_headed(
+        &mut self,
+        head: u64,
+        needs_head: bool,
+        bytes: &[u8],
+    ) -> Result<Sent, SendError> {
+        if self.shared.modes().are_plain() && !self.process.is_parent() {
+            let sent = if needs_head { Sent::Headed } else { Sent::Bare };
+            let is_sent = match sent {
+                Sent::Bare => self.end.try_send_bare(bytes),
+                _ => self.options.prefix.bytes() == HEAD_BYTES && self.end.try_send_headed(head, bytes),
+            };
+            if is_sent {
+                self.wake_sleepers();
+                return Ok(sent);
+            }
+        }
+        self.send_headed_slowly(head, bytes)
+    }
+
+    #[inline(never)]
+    fn send_headed_slowly(&mut self, head: u64, bytes: &[u8]) -> Result<Sent, SendError> {
+        if !self.make_headed_room(head, bytes.len())? {
+            return Ok(Sent::NoRoom);
+        }
+        self.headed_loan_mut().copy_from_slice(bytes);
+        self.commit();
+        Ok(Sent::Headed)
+    }
+
+    /// Finds room for a message of `length` bytes with this word before it, if there is any now. Where the reader has gone, there
+    /// is none; whoever the lane belongs to is about to hear of that.
+    pub(super) fn make_headed_room(&mut self, head: u64, length: usize) -> Result<bool, SendError> {
+        self.has_come_free = false;
+        if self.shared.is_over() && !self.process.is_parent() {
+            return Ok(false);
+        }
+        match self.make_room(length) {
+            Ok(()) => {
+                self.set_head(head);
+                Ok(true)
+            }
+            Err(SendError::Full { .. }) if !self.is_hopeless(length) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes another word before the message that there is room for.
+    pub(super) fn set_head(&mut self, head: u64) {
+        self.end.loan_mut()[..HEAD_BYTES].copy_from_slice(&head.to_ne_bytes());
+    }
+
+    /// The room that was made, after what comes before a message.
+    pub(super) fn headed_loan_mut(&mut self) -> &mut [u8] {
+        &mut self.end.loan_mut()[self.options.prefix.bytes()..]
+    }
+
+    /// As [`Sender::headed_loan_mut`], to read what has been written.
+    pub(super) fn headed_loan(&self) -> &[u8] {
+        &self.end.loan()[self.options.prefix.bytes()..]
+    }
+
+    /// The sequence number of the next message: how many have been sent.
+    #[inline(always)]
+    pub(super) fn tail(&self) -> u64 {
+        self.end.tail()
+    }
+
+    /// That a message of `length` bytes is not beyond every limit, room or not.
+    pub(super) fn check_fits(&self, length: usize) -> Result<(), SendError> {
+        if self.never_fits(length) {
+            return Err(self.full(length));
+        }
+        match class_of(length.saturating_add(self.options.prefix.bytes())) {
+            Some(_) => Ok(()),
+            None => Err(SendError::TooLarge { channel: self.shared.channel.clone(), needed: length }),
+        }
+    }
+
+    /// Whether a message of `length` bytes is beyond what the pool may grow to.
+    fn never_fits(&self, length: usize) -> bool {
+        let length = length.saturating_add(self.options.prefix.bytes());
+        matches!(self.options.pool_limit, PoolLimit::Chosen(limit) if length > limit)
+            && length > self.options.geometry.capacity()
+    }
+
+    /// Whether nothing that the reader does makes room for a message of `length` bytes: it is beyond the pool's limit, or other
+    /// chunks, which are all too short, have used that up.
+    fn is_hopeless(&self, length: usize) -> bool {
+        let framed = length.saturating_add(self.options.prefix.bytes());
+        let has_no_chunk = || self.announced.is_none() && self.end.is_hopeless(framed);
+        self.never_fits(length) || (has_no_chunk() && !self.end.may_grow(framed, self.options.pool_limit))
+    }
+
+    /// The sender is about to sleep for want of room, on its line that somebody has armed.
+    pub(super) fn begin_wait(&mut self) {
+        self.epoch += 1;
+        self.end.mark_blocked(self.epoch);
+        // Dekker: our mark, fence, their cursors and pins against those, fence, our mark.
+        fence(Ordering::SeqCst);
+    }
+
+    /// It does not sleep any more.
+    pub(super) fn end_wait(&mut self) {
+        self.end.mark_blocked(0);
+    }
+
+    /// Whether anything has come free since there was no room.
+    pub(super) fn has_come_free(&mut self) -> bool {
+        self.has_come_free |= self.look() || self.announced.as_ref().is_some_and(Receipt::is_written);
+        self.has_come_free
+    }
+
+    /// Takes out a reader whose cursor broke the rules.
+    pub(super) fn expel_violators(&self) {
+        self.shared.expel_violators();
     }
 
     /// Many messages in a row.
@@ -127,27 +311,62 @@ impl Sender {
     /// Publishes one message of many: sleepers are woken later.
     #[inline(always)]
     fn put(&mut self, bytes: &[u8]) -> Result<(), SendError> {
-        if self.end.try_send_inline(bytes) {
-            return Ok(());
-        }
-        self.put_slowly(bytes)
+        if self.try_send(bytes) { Ok(()) } else { self.put_slowly(bytes) }
     }
 
     #[inline(never)]
     fn put_slowly(&mut self, bytes: &[u8]) -> Result<(), SendError> {
-        self.make_room(bytes.len())?;
-        self.end.loan_mut().copy_from_slice(bytes);
+        if self.shared.modes().only_mark()
+            && !self.process.is_parent()
+            && self.end.try_send_inline(bytes, Marking::Needed)
+        {
+            return Ok(());
+        }
+        self.write(None, bytes, || Deadline::NEVER)?;
         self.end.commit();
         Ok(())
     }
 
-    /// Finds room for a message that is then written through [`Sender::loan_mut`].
+    /// Finds room for a message, and what comes before it, that is then written through [`Sender::loan_mut`].
     #[inline]
     pub(super) fn make_room(&mut self, length: usize) -> Result<(), SendError> {
-        match self.end.prepare(length, Warmth::Warm) {
+        self.make_room_until(length.saturating_add(self.options.prefix.bytes()), || Deadline::NEVER)
+    }
+
+    #[inline]
+    fn make_room_until(
+        &mut self,
+        length: usize,
+        deadline: impl FnOnce() -> Deadline,
+    ) -> Result<(), SendError> {
+        self.check_open()?;
+        self.detach_asked()?;
+        match self.end.prepare(length, Warmth::Warm, self.shared.modes().marking()) {
             Ok(()) => Ok(()),
-            Err(_) => self.wait_for_room(length, Deadline::NEVER),
+            Err(_) => self.wait_for_room(length, deadline()),
         }
+    }
+
+    /// Lets go of the subscribers that somebody asked to be let go of: from the next message on, everybody else reads in
+    /// another ring, and what those may be reading is not touched.
+    #[inline]
+    fn detach_asked(&mut self) -> Result<(), SendError> {
+        if self.shared.modes().must_detach() { self.detach() } else { Ok(()) }
+    }
+
+    /// Whether the endpoint may still be used, here.
+    #[inline]
+    fn check_open(&self) -> Result<(), SendError> {
+        if !self.process.is_parent() && !self.shared.is_closed() { Ok(()) } else { Err(self.unusable()) }
+    }
+
+    #[cold]
+    fn unusable(&self) -> SendError {
+        let channel = self.shared.channel.clone();
+        if self.process.is_parent() {
+            return SendError::Endpoint { channel, source: EndpointError::Forked, sent: 0 };
+        }
+        SendError::Closed { channel, sent: 0 }
     }
 
     /// The room that was made.
@@ -159,14 +378,17 @@ impl Sender {
     /// Publishes the room that was made.
     #[inline]
     pub(super) fn commit(&mut self) {
-        self.end.commit();
-        self.wake_sleepers();
+        // A child that was forked while a message was being written has a copy of the loan; the memory is its parent's.
+        if !self.process.is_parent() {
+            self.end.commit();
+            self.wake_sleepers();
+        }
     }
 
     /// Wakes who sleeps. Dekker: our messages, fence, their bits against their bits, fence, our messages.
     #[inline]
     pub(super) fn wake_sleepers(&mut self) {
-        self.shared.fencing().of_sender();
+        self.shared.modes().fencing().of_sender();
         if self.shared.has_sleepers() {
             self.ring();
         }
@@ -178,168 +400,53 @@ impl Sender {
         self.shared.wake_sleepers();
     }
 
-    /// Looks at what the subscribers have released; whether anything has come free.
-    fn look(&mut self) -> bool {
-        let has_come_free = self.end.look(&mut self.shared.state().readers);
-        self.is_stalled &= !has_come_free;
-        has_come_free
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn wait_for_room(&mut self, length: usize, deadline: Deadline) -> Result<(), SendError> {
-        self.look();
-        self.shared.expel_violators();
-        let warmth = self.wait_for_warmth(length, deadline);
-        if self.end.prepare(length, warmth).is_ok() {
-            return Ok(());
-        }
-        // Whoever is to make room must know of everything that has been published.
-        self.wake_sleepers();
-        loop {
-            let has_come_free = self.look();
-            match self.end.prepare(length, Warmth::Any) {
-                Ok(()) => return Ok(()),
-                Err(Need::Chunk(_)) if self.grow(length)? => continue,
-                Err(_) if has_come_free => continue,
-                Err(_) => {}
-            }
-            match self.options.overflow {
-                Overflow::Fail => return Err(self.full(length)),
-                Overflow::Block => self.wait(deadline, length)?,
-            }
-        }
-    }
-
-    /// Whether a cold chunk will do: after a while of looking for a warm one, or at once if nobody reads.
-    fn wait_for_warmth(&mut self, length: usize, deadline: Deadline) -> Warmth {
-        if self.end.is_window_short(length) {
-            return Warmth::Any;
-        }
-        let may_wait = self.options.overflow == Overflow::Block && !self.is_stalled && self.readers() > 0;
-        for look in 0..if may_wait { LOOKS_FOR_WARMTH } else { 0 } {
-            if look % LOOKS_PER_CLOCK == 0 && deadline.has_passed() {
-                break;
-            }
-            match self.end.prepare(length, Warmth::Warm) {
-                Ok(()) => return Warmth::Warm,
-                Err(Need::Slot) => return Warmth::Any,
-                Err(Need::Chunk(_)) => {}
-            }
-            std::hint::spin_loop();
-            self.look();
-        }
-        self.is_stalled = true;
-        Warmth::Any
-    }
-
-    /// Adds a segment for messages of this length, if the limit allows; whether there is one now.
-    fn grow(&mut self, length: usize) -> Result<bool, SendError> {
-        if let Some(receipt) = &self.announced {
-            let is_written = receipt.is_written();
-            if is_written {
-                self.announced = None;
-                self.end.activate();
-            }
-            return Ok(is_written);
-        }
-        let topic = || self.shared.name.shared();
-        let created = self.end.grow(length, self.options.pool_limit).map_err(|error| match error {
-            GrowError::TooLarge => SendError::TooLarge { topic: topic(), needed: length },
-            GrowError::Segment(source) => SendError::Segment { topic: topic(), source, sent: 0 },
-        })?;
-        let Some(created) = created else { return Ok(false) };
-        let segment = Segment {
-            outlet: self.shared.id(),
-            index: created.index,
-            chunks: created.chunks,
-            chunk_bytes: created.chunk_bytes as u64,
-            memory: created.created.memory,
-        };
-        self.shared.add_segment(segment.clone());
-        self.announced = Some(self.shared.node.announce(&segment));
-        self.grow(length)
-    }
-
-    fn full(&self, length: usize) -> SendError {
-        SendError::Full {
-            topic: self.shared.name.shared(),
-            needed: length,
-            slots: self.options.geometry.slots(),
-            allocated: self.end.allocated_bytes(),
-            limit: self.options.pool_limit,
-            sent: 0,
-        }
-    }
-
-    /// Waits until something has come free, or may have: a while looking, then asleep.
-    fn wait(&mut self, deadline: Deadline, needed: usize) -> Result<(), SendError> {
-        for look in 0..LOOKS_BEFORE_SLEEP {
-            if look % LOOKS_PER_CLOCK == 0 && deadline.has_passed() {
-                break;
-            }
-            std::hint::spin_loop();
-            if self.look() {
-                return Ok(());
-            }
-        }
-        self.epoch += 1;
-        let ticket = self.arm();
-        self.end.mark_blocked(self.epoch);
-        // Dekker: our mark, fence, their cursors and pins against those, fence, our mark.
-        fence(Ordering::SeqCst);
-        let has_news = self.look() || self.announced.as_ref().is_some_and(Receipt::is_written);
-        let waited = if has_news { Ok(()) } else { self.sleep(ticket, deadline) };
-        self.end.mark_blocked(0);
-        self.shared.sleeper.sleeper().disarm();
-        waited.map_err(|source| SendError::Endpoint { topic: self.shared.name.shared(), source, sent: 0 })?;
-        self.shared.expel_violators();
-        if !has_news && deadline.has_passed() && !self.look() {
-            return Err(SendError::Timeout { topic: self.shared.name.shared(), needed, sent: 0 });
-        }
-        Ok(())
-    }
-
-    fn arm(&self) -> (Ticket, Round) {
-        let mode = if self.shared.node.has_thread() { Mode::Futex } else { Mode::Event };
-        (self.shared.sleeper.sleeper().arm(mode), self.shared.node.round())
-    }
-
-    fn sleep(&self, (ticket, round): (Ticket, Round), deadline: Deadline) -> Result<(), EndpointError> {
-        if self.shared.node.has_thread() {
-            self.shared.sleeper.wait(ticket, deadline);
-            return Ok(());
-        }
-        self.shared.node.wait(round, deadline.instant())
-    }
-
-    pub(super) fn wait_for_readers(&mut self, wanted: usize, timeout: Duration) -> Result<(), WaitError> {
-        let deadline = Deadline::after(timeout);
-        loop {
-            let ticket = self.arm();
-            let connected = self.readers();
-            let is_over = connected >= wanted || deadline.has_passed();
-            let waited = if is_over { Ok(()) } else { self.sleep(ticket, deadline) };
-            self.shared.sleeper.sleeper().disarm();
-            let topic = self.shared.name.shared();
-            waited.map_err(|source| WaitError::Endpoint { topic: topic.clone(), source })?;
-            if connected >= wanted {
-                return Ok(());
-            }
-            if is_over {
-                let refused = self.refusals();
-                return Err(WaitError::Timeout { topic, connected, wanted, waited: timeout, refused });
-            }
-        }
-    }
-
     pub(super) fn readers(&self) -> usize {
-        self.shared.state().readers.reading()
+        self.shared.readers()
     }
 
     pub(super) fn refusals(&self) -> Vec<Refused> {
         self.shared.refusals()
     }
+}
+
+/// The end of a sender, and what it shares. Neither has been introduced. `tail` is where its thread counts what it has sent.
+pub(super) fn assemble(
+    node: &Arc<NodeShared>,
+    channel: Channel,
+    descriptor: TypeDescriptor,
+    options: &SenderOptions,
+    (sleeper, sleepers): (Arc<Line>, Line),
+    (lane, tail): (Option<Lane>, StoreWord),
+) -> Result<(SendingEnd, PublisherShared), SegmentError> {
+    let retention = Retention { drops_oldest: options.overflow.drops(), history: options.history };
+    let held = if lane.is_some() { HELD_BY_ONE } else { HELD_EXPECTED };
+    let (end, created) = SendingEnd::create(options.geometry, retention, held, tail)?;
+    let offer = Offer {
+        outlet: node.next_endpoint(),
+        channel,
+        form: Form::Ring,
+        lane,
+        descriptor,
+        overflow: options.overflow.code(),
+        is_stamped: options.is_stamped,
+        header: options.header.clone(),
+        slots: options.geometry.slots() as u32,
+        stride: options.geometry.stride() as u32,
+        payload_offset: options.geometry.payload_offset() as u32,
+        sleeper_line: sleeper.number(),
+        generation: 0,
+        base: options.base,
+        ring: created.memory,
+    };
+    let shared = PublisherShared::new(
+        Arc::clone(node),
+        offer,
+        (sleeper, sleepers),
+        end.shared_tail(),
+        retention,
+        options.prefix.is_filled_in(),
+    );
+    Ok((end, shared))
 }
 
 /// Messages that are published one by one, and sleepers that are woken once, at the end, whatever ends it.
@@ -355,7 +462,9 @@ impl Burst<'_> {
 
 impl Drop for Burst<'_> {
     fn drop(&mut self) {
-        self.0.wake_sleepers();
+        if !self.0.process.is_parent() {
+            self.0.wake_sleepers();
+        }
     }
 }
 
@@ -368,7 +477,7 @@ impl Drop for Sender {
 impl fmt::Debug for Sender {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut fields = formatter.debug_struct("Sender");
-        fields.field("topic", &self.shared.name).field("tail", &self.end.tail());
+        fields.field("topic", &self.shared.channel).field("tail", &self.end.tail());
         fields.field("options", &self.options).finish_non_exhaustive()
     }
 }

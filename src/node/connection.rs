@@ -129,6 +129,13 @@ impl Connection {
         true
     }
 
+    /// Puts frames in line before all that are held back.
+    pub(super) fn put_first(&mut self, frames: &[Frame]) {
+        let encoded = frames.iter().filter_map(Frame::encode);
+        let first = encoded.map(|encoded| Waiting { encoded, receipt: None });
+        self.held_back.splice(..0, first);
+    }
+
     /// Whether everything has gone out.
     pub(super) fn is_drained(&self) -> bool {
         self.waiting.is_empty() && self.held_back.is_empty()

@@ -69,7 +69,7 @@ pub enum DirectoryProblem {
         ours: u32,
     },
     /// Others may write to it.
-    #[error("its mode {mode:04o} lets others write; run chmod go-w on it")]
+    #[error("its mode {mode:04o} lets others write; choose one of your own, or run chmod go-w on this one")]
     Writable {
         /// Its permission bits.
         mode: u32,
@@ -99,6 +99,12 @@ pub enum EndpointError {
         /// The longest frame, in bytes.
         limit: usize,
     },
+    /// The node has been shut down.
+    #[error("the node has been shut down; open another")]
+    ShutDown,
+    /// There is no memory for further wake-up hints.
+    #[error(transparent)]
+    Bell(SegmentError),
     /// The process that opened the node has forked, and this is the child.
     #[error("this process was forked from the one that opened the node; open a node of its own")]
     Forked,
@@ -110,4 +116,15 @@ pub enum EndpointError {
         /// What the operating system said.
         source: Errno,
     },
+}
+
+impl EndpointError {
+    /// The domain's directory could not be worked with: for its own sake, or because something is short that a look at any
+    /// directory needs.
+    pub(super) fn of_directory(action: String, source: Errno) -> Self {
+        match source {
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM => Self::System { action, source },
+            _ => Self::Directory { action, source },
+        }
+    }
 }

@@ -12,11 +12,26 @@ use rustix::rand::{GetRandomFlags, getrandom};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(u128);
 
-/// An endpoint's identity: its node, and a number from 1 that the node never uses again.
+/// An endpoint's identity: its node, and a number from 1 that the node never uses again, so that a publisher that is
+/// made again is another one.
+///
+/// Shown as the node's identity and the number, with a dot between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct EndpointId {
+pub struct EndpointId {
     pub(crate) node: NodeId,
     pub(crate) number: u64,
+}
+
+impl EndpointId {
+    /// The node that the endpoint belongs to.
+    pub fn node(self) -> NodeId {
+        self.node
+    }
+
+    /// The endpoint's number among those of its node.
+    pub fn number(self) -> u64 {
+        self.number
+    }
 }
 
 impl NodeId {
@@ -58,9 +73,9 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// The text is not 32 lower-case hexadecimal digits.
+/// The text is no identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a node id is 32 lower-case hexadecimal digits")]
+#[error("a node id is 32 lower-case hexadecimal digits, an endpoint's id the same with a dot and a number")]
 #[non_exhaustive]
 pub struct ParseNodeIdError;
 

@@ -23,6 +23,7 @@ mod domain;
 mod endpoint;
 mod error;
 mod identity;
+mod report;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -31,17 +32,21 @@ mod wire;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use builder::NodeBuilder;
 pub use descriptor::{Difference, Field, Shape, TypeDescriptor};
-pub(crate) use domain::Name;
-pub use domain::NameError;
-pub(crate) use endpoint::{Admission, Inlet, Join, Offer, Outlet, Peer, Refusal, Segment, Violation};
+pub use domain::{Channel, NameError, Pattern};
+pub(crate) use domain::{Claim, ClaimError, EPOCH_MAX, Role};
+pub(crate) use endpoint::{
+    Admission, Form, Heir, Hub, Inlet, Join, Lane, NewRing, Offer, Outlet, Peer, Refusal, Segment, Violation,
+};
 pub use error::{DirectoryProblem, EndpointError, OpenError};
-pub(crate) use identity::EndpointId;
-pub use identity::NodeId;
+pub use identity::{EndpointId, NodeId};
+pub use report::{EndpointRole, InletReport, NodeReport, OutletReport, ReaderReport};
 use shared::Life;
 pub(crate) use shared::{NodeShared, Receipt, Round};
+pub(crate) use wire::{is_offerable, policy_name};
 
 /// This process's membership in a domain. Cheap to clone; the membership ends when the last clone, and the last
 /// endpoint and held sample made from it, has been dropped.
@@ -112,6 +117,23 @@ impl Node {
     /// disconnected.
     pub fn violations(&self) -> (u64, Option<String>) {
         self.shared().violations()
+    }
+
+    /// Ends every wait of this node's endpoints, in whatever thread, with `Closed`, and from now on those calls that would
+    /// have to wait. Its publishers send no more; what has arrived can still be received without waiting. The node leaves its
+    /// domain when its last handle and endpoint have been dropped.
+    pub fn shutdown(&self) {
+        self.shared().shut_down();
+    }
+
+    /// What every node of the domain is doing: its endpoints, who they are connected to, and how they fare. Connects to
+    /// all of them, and waits for their answers no longer than `timeout`; those that have not answered by then are listed
+    /// as such. Nobody waits for who looks.
+    ///
+    /// # Errors
+    /// [`EndpointError`] if the domain's directory cannot be read, or a connection not be made.
+    pub fn inspect(&self, timeout: Duration) -> Result<Vec<NodeReport>, EndpointError> {
+        self.shared().inspect(timeout)
     }
 
     pub(crate) fn shared(&self) -> &Arc<NodeShared> {

@@ -11,15 +11,16 @@ use rustix::io::Errno;
 
 use super::PeerInfo;
 use super::control::{Control, Introduction};
-use super::domain::{Domain, Membership, Name};
-use super::endpoint::{Inlet, Outlet, Peer, Segment, Violation};
+use super::domain::{Channel, Domain, Membership, Name};
+use super::endpoint::{Hub, Inlet, NewRing, Outlet, Peer, Segment, Violation};
 use super::error::{EndpointError, OpenError};
 use super::identity::{EndpointId, NodeId};
+use super::report::NodeReport;
 use crate::os::clock::Deadline;
 use crate::os::epoll::{EVENTS_MAX, Epoll, Wake};
 use crate::os::fork::Process;
 use crate::os::process;
-use crate::sync::bell::{Bell, Fencing};
+use crate::sync::bell::{Bell, Fencing, Line};
 
 /// How long a new endpoint waits for those who are there to answer.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -37,6 +38,9 @@ pub(crate) struct NodeShared {
     process: Process,
     has_thread: bool,
     is_stopping: AtomicBool,
+    is_shut_down: AtomicBool,
+    /// Held by who looks at the whole domain.
+    inspector: Mutex<()>,
     endpoints: AtomicU64,
     control: Mutex<Control>,
     settled: Condvar,
@@ -47,6 +51,8 @@ pub(crate) struct NodeShared {
     round_over: Condvar,
     /// Pairs that have ended, whoever noticed: inlet, then outlet.
     ended_pairs: Mutex<Vec<(EndpointId, EndpointId)>>,
+    /// Hubs that have something to do, outside of all locks.
+    to_attend: Mutex<Vec<Arc<dyn Hub>>>,
 }
 
 /// A number that rises whenever a node's sockets have been served.
@@ -81,6 +87,55 @@ impl NodeShared {
         &self.bell
     }
 
+    /// A bell line for an endpoint.
+    pub(crate) fn line(&self) -> Result<Line, EndpointError> {
+        self.check_process()?;
+        loop {
+            if let Ok(line) = self.bell.line() {
+                return Ok(line);
+            }
+            self.control().ensure_lines(1).map_err(EndpointError::Bell)?;
+        }
+    }
+
+    /// Ends every wait of this node's endpoints, now and from now on.
+    pub(super) fn shut_down(&self) {
+        if self.is_inherited() {
+            return;
+        }
+        self.is_shut_down.store(true, Ordering::Release);
+        self.control().wake_all();
+        self.wake.signal();
+    }
+
+    /// Whether waits have come to an end.
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.is_shut_down.load(Ordering::Acquire)
+    }
+
+    /// An inlet sleeps on a descriptor of its own from now on.
+    pub(crate) fn lend_eventfd(&self, inlet: EndpointId) {
+        if !self.is_inherited() {
+            self.control().lend_eventfd(inlet);
+        }
+    }
+
+    /// Wakes whoever waits in [`NodeShared::wait`].
+    pub(crate) fn nudge(&self) {
+        if !self.is_inherited() {
+            self.wake.signal();
+        }
+    }
+
+    /// What every node of the domain is doing, as far as it says so in time.
+    pub(super) fn inspect(&self, timeout: Duration) -> Result<Vec<NodeReport>, EndpointError> {
+        self.check_process()?;
+        let _only = self.inspector.lock().unwrap_or_else(PoisonError::into_inner);
+        self.control().inspect()?;
+        self.wait_for(timeout, Control::is_inspected)?;
+        Ok(self.control().take_inspection())
+    }
+
     pub(super) fn epoll(&self) -> &Epoll {
         &self.epoll
     }
@@ -95,13 +150,13 @@ impl NodeShared {
         EndpointId { node: self.id, number: self.endpoints.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 
-    fn control(&self) -> MutexGuard<'_, Control> {
+    pub(super) fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this is a forked child's copy of its parent's node. The lock may be held for ever there, and what is
     /// behind it is the parent's: such a copy is left alone.
-    fn is_inherited(&self) -> bool {
+    pub(crate) fn is_inherited(&self) -> bool {
         self.process.is_parent()
     }
 
@@ -109,38 +164,102 @@ impl NodeShared {
         if self.is_inherited() { Err(EndpointError::Forked) } else { Ok(()) }
     }
 
+    /// Whether endpoints can be made here.
+    fn check_open(&self) -> Result<(), EndpointError> {
+        self.check_process()?;
+        if self.is_shut_down() { Err(EndpointError::ShutDown) } else { Ok(()) }
+    }
+
     /// Introduces an outlet, and waits a little for those who are there to answer.
     pub(crate) fn add_outlet(&self, outlet: Arc<dyn Outlet>) -> Result<(), EndpointError> {
-        self.check_process()?;
+        self.check_open()?;
         let id = outlet.id();
         let added = self.control().add_outlet(outlet);
         self.wake_waiters();
-        added.and_then(|()| self.settle(id)).inspect_err(|_| self.remove_outlet(id))
+        let settled = added.and_then(|()| self.settle(id));
+        // A shutdown meanwhile may have told everybody but this one.
+        settled.and_then(|()| self.check_open()).inspect_err(|_| self.remove_outlet(id))
     }
 
     /// Introduces an inlet, and waits a little for those who are there to answer.
     pub(crate) fn add_inlet(&self, inlet: Arc<dyn Inlet>) -> Result<(), EndpointError> {
-        self.check_process()?;
+        self.check_open()?;
         let id = inlet.id();
         let added = self.control().add_inlet(inlet);
         self.wake_waiters();
-        added.and_then(|()| self.settle(id)).inspect_err(|_| self.remove_inlet(id))
+        let settled = added.and_then(|()| self.settle(id));
+        // A shutdown meanwhile may have told everybody but this one.
+        settled.and_then(|()| self.check_open()).inspect_err(|_| self.remove_inlet(id))
+    }
+
+    /// The domain, for a claim on one of its channels.
+    pub(crate) fn domain(&self) -> Result<Arc<Domain>, EndpointError> {
+        self.check_open()?;
+        Ok(Arc::clone(self.control().domain()))
+    }
+
+    /// An inlet may have let go of what outlets had left: it passes that on no more.
+    pub(crate) fn retire_relay(&self, inlet: EndpointId) {
+        if !self.is_inherited() {
+            self.control().retire_relay(inlet);
+            self.wake_waiters();
+        }
+    }
+
+    /// An heir's outlet can be offered now, to those who have been looking for one.
+    pub(crate) fn pass_on(&self, channel: &Channel) {
+        if !self.is_inherited() {
+            self.control().pass_on(channel);
+            self.wake_waiters();
+        }
+    }
+
+    /// Introduces a hub, with the inlet that takes what comes back, and waits a little for those who are there to answer.
+    pub(crate) fn add_hub(
+        &self,
+        hub: &Arc<dyn Hub>,
+        inlet: Option<Arc<dyn Inlet>>,
+    ) -> Result<(), EndpointError> {
+        self.check_open()?;
+        let id = hub.id();
+        let added = self.control().add_hub(hub, inlet);
+        self.wake_waiters();
+        let settled = added.and_then(|()| self.settle(id));
+        // A shutdown meanwhile may have told everybody but this one.
+        settled.and_then(|()| self.check_open()).inspect_err(|_| self.remove_hub(id))
+    }
+
+    /// A hub has been dropped, with its inlet.
+    pub(crate) fn remove_hub(&self, id: EndpointId) {
+        if !self.is_inherited() {
+            self.control().remove_hub(id);
+            self.wake_waiters();
+        }
     }
 
     /// A peer that stays silent is no error: the endpoint is there, and the peer may come round.
     fn settle(&self, id: EndpointId) -> Result<(), EndpointError> {
-        let deadline = Instant::now() + SETTLE;
+        self.wait_for(SETTLE, |control| control.is_settled(id))
+    }
+
+    /// Waits until the control plane has come so far, or the time is over.
+    fn wait_for(
+        &self,
+        timeout: Duration,
+        mut is_done: impl FnMut(&Control) -> bool,
+    ) -> Result<(), EndpointError> {
         if !self.has_thread {
+            let deadline = Deadline::after(timeout);
             loop {
                 let round = self.round();
-                if self.control().is_settled(id) || Instant::now() >= deadline {
+                if is_done(&self.control()) || deadline.has_passed() {
                     return Ok(());
                 }
-                self.wait(round, Some(deadline))?;
+                self.wait(round, deadline.instant())?;
             }
         }
-        let unsettled = |control: &mut Control| !control.is_settled(id);
-        drop(self.settled.wait_timeout_while(self.control(), SETTLE, unsettled));
+        let is_waiting = |control: &mut Control| !is_done(control);
+        drop(self.settled.wait_timeout_while(self.control(), timeout, is_waiting));
         Ok(())
     }
 
@@ -166,12 +285,34 @@ impl NodeShared {
         }
     }
 
-    /// Sends a further pool segment to every reader of its outlet.
-    pub(crate) fn announce(&self, segment: &Segment) -> Receipt {
+    /// Has a hub's [`Hub::attend`] called soon. May be called under any lock.
+    pub(crate) fn attend(&self, hub: Arc<dyn Hub>) {
+        if !self.is_inherited() {
+            let mut waiting = self.to_attend.lock().unwrap_or_else(PoisonError::into_inner);
+            if !waiting.iter().any(|other| other.id() == hub.id()) {
+                waiting.push(hub);
+                self.wake.signal();
+            }
+        }
+    }
+
+    fn attend_all(&self) {
+        let waiting = std::mem::take(&mut *self.to_attend.lock().unwrap_or_else(PoisonError::into_inner));
+        waiting.into_iter().for_each(|hub| hub.attend());
+    }
+
+    /// Sends a further pool segment to every reader of its outlet, some of whom are waited for.
+    pub(crate) fn announce(&self, segment: &Segment, waited_for: &[EndpointId]) -> Receipt {
         let receipt = Arc::new(());
-        self.control().announce(segment, &receipt);
+        self.control().announce(segment, waited_for, &receipt);
         self.wake_waiters();
         Receipt(receipt)
+    }
+
+    /// An outlet goes on in another ring, without some of its readers.
+    pub(crate) fn move_on(&self, ring: &NewRing, detached: &[EndpointId]) {
+        self.control().move_on(ring, detached);
+        self.wake_waiters();
     }
 
     /// A peer's shared memory broke the rules: its connection is dropped.
@@ -179,6 +320,13 @@ impl NodeShared {
         if !self.is_inherited() {
             self.control().accuse(peer, violation);
             self.wake_waiters();
+        }
+    }
+
+    /// Counts that something broke the rules that no peer can be blamed for.
+    pub(crate) fn note_violation(&self, violation: &Violation) {
+        if !self.is_inherited() {
+            self.control().note_violation(&violation.0);
         }
     }
 
@@ -240,6 +388,7 @@ impl NodeShared {
         self.leave_ended_pairs();
         self.control().handle(ready);
         self.leave_ended_pairs();
+        self.attend_all();
         Ok(())
     }
 
@@ -284,6 +433,8 @@ impl NodeShared {
             && self.wait(self.round(), Some(deadline)).is_ok()
         {}
         self.control().clear();
+        // Whoever is in there has a share in us.
+        drop(std::mem::take(&mut *self.to_attend.lock().unwrap_or_else(PoisonError::into_inner)));
     }
 }
 
@@ -343,15 +494,11 @@ fn assemble(name: Name, domain: Domain, has_thread: bool) -> Result<NodeShared, 
     let wake = Wake::new().map_err(system("create an eventfd"))?;
     let pidfd = process::own_pidfd().map_err(system("open a pidfd of this process"))?;
     let bell = Arc::new(Bell::create()?);
-    let eventfd = (!has_thread).then(|| Arc::clone(wake.descriptor()));
-    let introduction = Introduction {
-        name: name.clone(),
-        pid: process::pid(),
-        pidfd: Arc::new(pidfd),
-        bell: bell.memory(),
-        eventfd: eventfd.clone(),
-    };
-    let own = Peer { node: id, name: name.shared(), bell: bell.as_peer(eventfd) };
+    let pid = process::pid();
+    let introduction =
+        Introduction { name: name.clone(), pid, pidfd: Arc::new(pidfd), bell: Arc::clone(&bell) };
+    let own_bell = Arc::new(bell.as_peer(Arc::clone(wake.descriptor())));
+    let own = Peer { node: id, name: name.shared(), pid, bell: own_bell };
     let membership = Membership::new(domain, id, &name)?;
     let control = Control::new(own, introduction, membership, Arc::clone(&epoll), wake.clone())
         .map_err(system("watch the node's socket"))?;
@@ -365,6 +512,8 @@ fn assemble(name: Name, domain: Domain, has_thread: bool) -> Result<NodeShared, 
         process: Process::current(),
         has_thread,
         is_stopping: AtomicBool::new(false),
+        is_shut_down: AtomicBool::new(false),
+        inspector: Mutex::default(),
         endpoints: AtomicU64::new(0),
         control: Mutex::new(control),
         settled: Condvar::new(),
@@ -372,6 +521,7 @@ fn assemble(name: Name, domain: Domain, has_thread: bool) -> Result<NodeShared, 
         rounds: Mutex::default(),
         round_over: Condvar::new(),
         ended_pairs: Mutex::default(),
+        to_attend: Mutex::default(),
     })
 }
 

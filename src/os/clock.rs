@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// The end of a wait; `None` never comes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(Option<Instant>);
@@ -20,6 +22,14 @@ impl Deadline {
         Self(Some(end))
     }
 
+    /// Whichever of the two comes first.
+    pub(crate) fn or_at(self, end: Option<Instant>) -> Self {
+        match (self.0, end) {
+            (Some(ours), Some(end)) => Self(Some(ours.min(end))),
+            (ours, end) => Self(ours.or(end)),
+        }
+    }
+
     /// Whether the end has come.
     pub(crate) fn has_passed(self) -> bool {
         self.0.is_some_and(|end| Instant::now() >= end)
@@ -36,6 +46,14 @@ impl Deadline {
     }
 }
 
+/// Milliseconds of the machine's monotonic clock, as of its last tick: a few nanoseconds to read. Processes of one machine
+/// read the same, unless they are in time namespaces of different offsets.
+#[inline]
+pub(crate) fn coarse_ms() -> u64 {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +62,15 @@ mod tests {
     fn a_deadline_beyond_the_clock_never_comes() {
         assert!(!Deadline::after(Duration::MAX).has_passed());
         assert_eq!(Deadline::NEVER.remaining(), None);
+    }
+
+    #[test]
+    fn of_two_ends_the_first_comes() {
+        let (now, far) = (Instant::now(), Duration::from_secs(3600));
+        assert!(Deadline::after(far).or_at(Some(now)).has_passed());
+        assert!(Deadline::NEVER.or_at(Some(now)).has_passed());
+        assert!(Deadline::at(now).or_at(now.checked_add(far)).has_passed());
+        assert!(Deadline::at(now).or_at(None).has_passed() && !Deadline::NEVER.or_at(None).has_passed());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Everything is level-triggered: what is not handled in one round is reported again in the next.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,12 +17,15 @@ use super::clock::Deadline;
 /// The most events that one wait returns.
 pub(crate) const EVENTS_MAX: usize = 32;
 
-/// What a descriptor is watched for.
+/// What a descriptor is watched for. Errors and hang-ups are seen in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Interest {
+#[non_exhaustive]
+pub enum Interest {
     /// Something to read, or a hang-up.
     Read,
-    /// As `Read`, or room to write.
+    /// Room to write.
+    Write,
+    /// Either.
     ReadWrite,
 }
 
@@ -47,10 +50,30 @@ impl Epoll {
         epoll::modify(&self.set, source, EventData::new_u64(token), interest.flags())
     }
 
+    /// Watches `source` from the next [`Epoll::watch_once`] on.
+    pub(crate) fn add_dormant(&self, source: impl AsFd, token: u64) -> io::Result<()> {
+        epoll::add(&self.set, source, EventData::new_u64(token), EventFlags::ONESHOT)
+    }
+
+    /// Watches `source`, which is in the set, until something can be read; if that is so already, it is seen at once.
+    pub(crate) fn watch_once(&self, source: impl AsFd, token: u64) -> io::Result<()> {
+        let flags = Interest::Read.flags() | EventFlags::ONESHOT;
+        epoll::modify(&self.set, source, EventData::new_u64(token), flags)
+    }
+
     /// Watches `source` no more. Closing is not enough: a peer may hold another descriptor of the same file.
     pub(crate) fn remove(&self, source: impl AsFd) {
         // It fails only for a descriptor that is not in the set, which is what was wanted.
         let _ = epoll::delete(&self.set, source);
+    }
+
+    /// As [`Epoll::remove`], of a descriptor of which only its former number is known. If that is another's now, which is in
+    /// the set, that one is removed.
+    pub(crate) fn remove_number(&self, number: RawFd) {
+        if number >= 0 {
+            // SAFETY: the kernel looks the number up, whatever it stands for by now, and refuses it if that is not in the set.
+            self.remove(unsafe { BorrowedFd::borrow_raw(number) });
+        }
     }
 
     /// Waits until something is ready or the deadline has passed, and fills `tokens` with what is ready.
@@ -82,6 +105,7 @@ impl Interest {
     fn flags(self) -> EventFlags {
         match self {
             Self::Read => EventFlags::IN,
+            Self::Write => EventFlags::OUT,
             Self::ReadWrite => EventFlags::IN | EventFlags::OUT,
         }
     }
@@ -189,6 +213,19 @@ mod tests {
         assert_eq!(ready(&epoll, Duration::ZERO), [7]);
         wake.drain();
         assert!(ready(&epoll, Duration::ZERO).is_empty());
+    }
+
+    #[test]
+    fn what_is_dormant_is_seen_once_each_time_it_is_watched() {
+        let (epoll, wake) = (Epoll::new().expect("a set"), Wake::new().expect("an eventfd"));
+        epoll.add_dormant(wake.descriptor(), 5).expect("it can be watched");
+        wake.signal();
+        assert!(ready(&epoll, Duration::ZERO).is_empty());
+        for _ in 0..2 {
+            epoll.watch_once(wake.descriptor(), 5).expect("it is in the set");
+            assert_eq!(ready(&epoll, Duration::ZERO), [5]);
+            assert!(ready(&epoll, Duration::ZERO).is_empty());
+        }
     }
 
     #[test]

@@ -13,8 +13,10 @@ pub(crate) mod futex;
 pub(crate) mod memfd;
 pub(crate) mod memory;
 pub(crate) mod mmap;
+pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod socket;
+pub(crate) mod unshared;
 
 use rustix::io;
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{self, FlockOperation};
 use rustix::io::{self, Errno};
 use rustix::process::{self, PidfdFlags};
@@ -19,6 +20,12 @@ pub(crate) fn pid() -> u32 {
 /// A descriptor that becomes readable, wherever it is held, when this process has ended.
 pub(crate) fn own_pidfd() -> io::Result<OwnedFd> {
     process::pidfd_open(process::getpid(), PidfdFlags::empty())
+}
+
+/// Whether the process that this pidfd is of has ended.
+pub(crate) fn has_ended(pidfd: impl AsFd) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
 /// The text by which the kernel tells this boot from every other one.
@@ -39,9 +46,19 @@ pub(crate) fn try_lock(file: impl AsFd) -> io::Result<bool> {
     }
 }
 
+/// Gives the lock back, whoever else has a descriptor of this open file.
+pub(crate) fn unlock(file: impl AsFd) -> io::Result<()> {
+    fs::flock(file, FlockOperation::NonBlockingUnlock)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_process_has_not_ended() {
+        assert!(!has_ended(own_pidfd().expect("descriptors are left")));
+    }
 
     #[test]
     fn a_boot_has_one_id() {

@@ -16,6 +16,7 @@ use rustix::net::{
 };
 
 use super::retry;
+use super::unshared::Unshared;
 
 /// The most descriptors that one frame carries.
 pub(crate) const FRAME_DESCRIPTORS_MAX: usize = 4;
@@ -27,10 +28,10 @@ const BACKLOG: i32 = 4096;
 /// had arrived.
 const RESETS_MAX: usize = 4;
 
-/// A socket that accepts connections.
+/// A socket that accepts connections, in this process alone: no forked child keeps it open.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    socket: OwnedFd,
+    socket: Unshared,
 }
 
 /// A connected socket.
@@ -67,17 +68,23 @@ pub(crate) enum ReceiveError {
 impl Listener {
     /// A socket bound to `address`, open to the owner alone, that listens.
     pub(crate) fn bind(address: &SocketAddrUnix) -> io::Result<Self> {
-        let socket = socket()?;
-        rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-        net::bind(&socket, address)?;
-        net::listen(&socket, BACKLOG)?;
-        Ok(Self { socket })
+        let listener = Self { socket: Unshared::new(socket)? };
+        let socket = listener.descriptor()?;
+        rustix::fs::fchmod(socket, Mode::RUSR | Mode::WUSR)?;
+        net::bind(socket, address)?;
+        net::listen(socket, BACKLOG)?;
+        Ok(listener)
+    }
+
+    /// Its descriptor; `Errno::BADF` in a forked child.
+    pub(crate) fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
+        self.socket.get().ok_or(Errno::BADF)
     }
 
     /// The next connection; `Errno::AGAIN` if none is waiting.
     pub(crate) fn accept(&self) -> io::Result<Channel> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = retry(|| net::accept_with(&self.socket, flags))?;
+        let socket = retry(|| net::accept_with(self.descriptor()?, flags))?;
         Ok(Channel { socket })
     }
 }
@@ -202,12 +209,6 @@ fn peer_credentials(socket: &OwnedFd) -> io::Result<Credentials> {
         return Err(Errno::INVAL);
     }
     Ok(credentials)
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
 }
 
 impl AsFd for Channel {

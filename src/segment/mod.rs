@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Cursor,
     /// A node's wake-up hints: the one kind that peers may write.
     Bell,
+    /// The counters of a signal, or the cells of a table.
+    Board,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
             Self::Pool => header::KIND_POOL,
             Self::Cursor => header::KIND_CURSOR,
             Self::Bell => header::KIND_BELL,
+            Self::Board => header::KIND_BOARD,
         }
     }
 
@@ -48,6 +51,7 @@ impl Kind {
             Self::Pool => "pool",
             Self::Cursor => "cursor",
             Self::Bell => "bell",
+            Self::Board => "board",
         }
     }
 }

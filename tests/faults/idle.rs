@@ -42,6 +42,25 @@ fn an_idle_receiver_sleeps() {
     sleeper.expect("woken");
 }
 
+#[test]
+fn an_idle_wait_set_sleeps() {
+    let stage = Stage::new();
+    let node = stage.node();
+    let mut sender = publisher(&node);
+    let mut sleepers = [0, 1].map(|is_task| stage.start("set-sleeper", &is_task.to_string()));
+    sleepers.iter_mut().for_each(|sleeper| sleeper.expect("asleep"));
+    sender.wait_for_subscribers(2, PATIENCE).expect("they subscribed");
+    std::thread::sleep(Duration::from_millis(500));
+    let before = sleepers.each_ref().map(|sleeper| context_switches(sleeper.pid()));
+    std::thread::sleep(Duration::from_secs(5));
+    for (sleeper, before) in sleepers.iter().zip(before) {
+        let switches = context_switches(sleeper.pid()) - before;
+        assert!(switches <= 2, "{switches} context switches in 5 s");
+    }
+    sender.send(&words(0)).expect("a blocking send succeeds");
+    sleepers.iter_mut().for_each(|sleeper| sleeper.expect("woken"));
+}
+
 /// Rounds of sleeping and waking at random offsets; `TIDEPOST_LONG=1` makes it a million.
 #[test]
 fn no_wake_up_is_lost() {

@@ -10,17 +10,17 @@ use crate::stage::Stage;
 /// Kills of each side.
 const KILLS: usize = 50;
 
-fn descriptors() -> usize {
+pub fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").expect("/proc is mounted").count()
 }
 
-fn mappings() -> usize {
+pub fn mappings() -> usize {
     let maps = fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
     maps.lines().filter(|line| line.contains("memfd:tidepost")).count()
 }
 
 /// Waits until a count that other threads bring down has come down.
-fn settles(count: impl Fn() -> usize, to: usize) -> bool {
+pub fn settles(count: impl Fn() -> usize, to: usize) -> bool {
     let start = std::time::Instant::now();
     while count() > to && start.elapsed() < crate::stage::PATIENCE {
         std::thread::sleep(std::time::Duration::from_millis(1));
@@ -34,6 +34,33 @@ fn a_hundred_kills_leave_nothing() {
     let stage = Stage::new();
     let mut survivor = stage.start("survivor", &KILLS.to_string());
     survivor.expect("clean");
+}
+
+/// The fear: who looks on for long takes the dead for the silent, and looks for trouble where nobody is.
+#[test]
+fn the_killed_are_not_listed_as_silent_and_the_stopped_are() {
+    let stage = Stage::new();
+    let node = stage.node();
+    let mut killed = stage.start("sleeper", "");
+    let mut stopped = stage.start("sleeper", "");
+    killed.expect("asleep");
+    stopped.expect("asleep");
+    stopped.stop();
+    let dead = killed.pid();
+    killed.kill();
+    // Long enough for those who live: the stopped one makes it wait to the end.
+    let reports = node.inspect(std::time::Duration::from_secs(1)).expect("the domain is ours");
+    let silent: Vec<u32> =
+        reports.iter().filter(|report| !report.has_answered).map(|report| report.pid).collect();
+    assert_eq!(silent, [stopped.pid()], "and not {dead}, which was killed");
+    stopped.kill();
+    let left: Vec<u32> = node
+        .inspect(crate::stage::PATIENCE)
+        .expect("the domain is ours")
+        .iter()
+        .map(|report| report.pid)
+        .collect();
+    assert_eq!(left, [std::process::id()], "who dies is not listed any more, met or not");
 }
 
 /// The part of the process that outlives all the others.

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
-use tidepost::{Overflow, TopicError};
+use tidepost::{Client, Overflow, Producer, TopicError};
 
 use crate::parts::PoseOfFloats;
 use crate::stage::{PATIENCE, Stage};
@@ -55,7 +55,8 @@ struct FutureNode {
 const FUTURE_ID: &str = "00000000000000000000000000000009";
 
 impl FutureNode {
-    fn new(stage: &Stage) -> Self {
+    /// With an entry: the directory of a channel, and a role in it.
+    fn new(stage: &Stage, (channel, role): (&str, &str)) -> Self {
         drop(stage.node());
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("/proc is mounted");
         let root = stage.directory();
@@ -70,8 +71,9 @@ impl FutureNode {
             SocketAddrUnix::new(root.join(format!("nodes/{FUTURE_ID}.sock"))).expect("the path is short");
         rustix::net::bind(&listener, &address).expect("the name is free");
         rustix::net::listen(&listener, 8).expect("it is bound");
-        std::fs::create_dir_all(root.join("topics/t")).expect("the domain is ours");
-        std::fs::write(root.join(format!("topics/t/out-{FUTURE_ID}.1")), "").expect("the domain is ours");
+        let entries = root.join("names").join(channel);
+        std::fs::create_dir_all(&entries).expect("the domain is ours");
+        std::fs::write(entries.join(format!("{role}-{FUTURE_ID}.1")), "").expect("the domain is ours");
         Self { listener, _lock: lock }
     }
 
@@ -95,12 +97,34 @@ fn socket() -> OwnedFd {
 #[test]
 fn a_node_of_another_version_is_named_to_who_calls_it() {
     let stage = Stage::new();
-    let future = FutureNode::new(&stage);
+    let future = FutureNode::new(&stage, ("topic:t", "out"));
     let answering = std::thread::spawn(move || (future.answer(), future));
     let error = stage.node().topic::<u64>("t").subscriber().expect_err("the versions differ").to_string();
-    assert!(error.contains("it speaks protocol 9 to 9, we speak 1 to 1"), "{error}");
+    assert!(error.contains("it speaks protocol 9 to 9, we speak 3 to 3"), "{error}");
     let (greeting, _future) = answering.join().expect("the greeting came");
-    assert_eq!(greeting[..6], [1, 0, 1, 0, 1, 0], "a greeting of versions 1 to 1");
+    assert_eq!(greeting[..6], [1, 0, 3, 0, 3, 0], "a greeting of versions 3 to 3");
+}
+
+/// Whoever has a lane to each counterpart is told too.
+#[test]
+fn a_node_of_another_version_is_named_to_clients_and_producers() {
+    let stage = Stage::new();
+    let future = FutureNode::new(&stage, ("service:t", "serve"));
+    let answering = std::thread::spawn(move || (future.answer(), future));
+    let node = stage.node();
+    let mut client: Client<u64, u64> = node.service("t").client().expect("the service is ours");
+    let error = client.call(&1, PATIENCE).expect_err("the versions differ").to_string();
+    assert!(error.contains("it speaks protocol 9 to 9, we speak 3 to 3"), "{error}");
+    answering.join().expect("the greeting came");
+    let stage = Stage::new();
+    let future = FutureNode::new(&stage, ("queue:t", "in"));
+    let answering = std::thread::spawn(move || (future.answer(), future));
+    let node = stage.node();
+    let producer: Producer<u64> = node.queue("t").producer(Overflow::Block).expect("the queue is ours");
+    let refusals = producer.refusals();
+    let said = refusals.first().expect("the versions differ").to_string();
+    assert!(said.contains("it speaks protocol 9 to 9, we speak 3 to 3"), "{said}");
+    answering.join().expect("the greeting came");
 }
 
 #[test]
@@ -118,7 +142,7 @@ fn a_caller_of_another_version_is_told_ours() {
             rustix::net::recv(&caller, &mut answer[..], RecvFlags::empty()).expect("it answers");
         // The acknowledgement of our descriptors may come first.
         if answer[0] == 2 {
-            assert_eq!(answer[..length], [2, 0, 1, 0, 1, 0]);
+            assert_eq!(answer[..length], [2, 0, 3, 0, 3, 0]);
             break;
         }
     }
@@ -127,5 +151,5 @@ fn a_caller_of_another_version_is_told_ours() {
         std::thread::yield_now();
     }
     let (_, last) = node.violations();
-    assert!(last.is_some_and(|last| last.contains("it speaks protocol 9 to 9, we speak 1 to 1")));
+    assert!(last.is_some_and(|last| last.contains("it speaks protocol 9 to 9, we speak 3 to 3")));
 }

@@ -1,6 +1,8 @@
 //! The fear: who starts first decides what works.
 
-use crate::stage::Stage;
+use tidepost::Event;
+
+use crate::stage::{PATIENCE, Stage};
 
 /// Enough to go round the ring several times.
 const MESSAGES: &str = "50000";
@@ -55,10 +57,14 @@ fn a_publisher_that_has_gone_is_read_to_the_end() {
     let mut subscriber = crate::parts::subscriber(&node);
     let mut counter = stage.start("counter", "1000");
     counter.expect("sent");
-    counter.kill();
-    while subscriber.publishers() > 0 {
+    // It may have sent everything before we were told that we are in.
+    while subscriber.publishers() == 0 {
         std::thread::yield_now();
     }
+    counter.kill();
+    // That it was let in may be news that arrives after its last message.
+    while !matches!(subscriber.event_timeout(PATIENCE), Ok(Some(Event::Left(_)))) {}
+    assert_eq!(subscriber.publishers(), 0);
     for number in 0..1000 {
         let sample = subscriber.try_recv().expect("receiving succeeds").expect("it had been published");
         assert_eq!(*sample, crate::parts::words(number));

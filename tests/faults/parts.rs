@@ -7,7 +7,11 @@ use tidepost::{Message, Node, Overflow, Publisher, Subscriber};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::stage::{DIRECTORY, PART, PATIENCE, PREFIX, Stage};
-use crate::{kills, lives, ptrace, seccomp};
+use crate::{
+    apart, chaos, domains, growth, interrupted, joiners, kills, lives, ptrace, queue_chaos, queue_kills,
+    queue_mismatch, queues, seccomp, service_chaos, service_kills, service_strict, services, signals, states,
+    stopped, tables, threads, wait_set,
+};
 
 /// The message of most tests: a number, and words that follow from it.
 pub type Words = [u64; 7];
@@ -71,8 +75,27 @@ pub fn play() {
         "echo" => echo(&node, argument),
         "strict-sender" => seccomp::send(&node, argument),
         "strict-receiver" => seccomp::receive(&node, argument),
+        "strict-set" => seccomp::receive_in_set(&node),
+        "never-looks" => lives::never_look(&node),
+        "endless-receiver" => lives::receive_for_ever(&node),
         "forker" => lives::fork(&node),
         "crowded" => lives::run_out_of_descriptors(&node),
+        "chaos-publisher" => chaos::publish(&node, argument),
+        "chaos-subscriber" => chaos::subscribe(&node, argument),
+        "stopped-subscriber" => stopped::receive(&node, false),
+        "stopped-observer" => stopped::receive(&node, true),
+        "joiner" => joiners::join(&node),
+        "short-life" => joiners::live(&node, argument),
+        "grower" => growth::grow(&node),
+        "starved-publisher" => growth::starve_publisher(&node),
+        "starved-subscriber" => growth::starve_subscriber(&node),
+        "interrupted-sender" => interrupted::send(&node),
+        "interrupted-receiver" => interrupted::receive(&node),
+        "interrupted-set" => interrupted::receive_in_set(&node),
+        "set-sender" => wait_set::send_for_ever(&node, argument),
+        "set-sleeper" => wait_set::sleep(&node, argument == 1),
+        "set-owner" => wait_set::own(&node),
+        "unprivileged" => domains::lose_privileges(),
         "survivor" => {
             drop(node);
             kills::survive(&Stage::of_part(), argument as usize);
@@ -80,6 +103,97 @@ pub fn play() {
             std::process::exit(0);
         }
         "stepped-publisher" => ptrace::publish(&node, argument),
+        other => return play_beyond_topics(other, node, argument),
+    }
+    drop(node);
+    std::process::exit(0);
+}
+
+/// The parts in tests of other patterns.
+fn play_beyond_topics(part: &str, node: Node, argument: u64) {
+    match part {
+        "state-contender" => states::contend(&node, argument),
+        "state-writer" => states::write_for_ever(&node, argument),
+        "state-setter" => states::set_once(&node, argument),
+        "state-reader" => states::read_when_told(&node),
+        "state-forker" => states::fork(&node),
+        "strict-state-writer" => states::write_strictly(&node),
+        "strict-state-reader" => states::read_strictly(&node),
+        "typed-writer" => states::keep_to_types(&node),
+        "stepped-state-writer" => states::set_between_signals(&node, argument),
+        "queue-taker" => queues::take(&node, argument),
+        "queue-hoarder" => queues::hoard(&node, argument),
+        "queue-giver" => queues::give(&node, argument),
+        "queue-meeter" => queues::meet(&node, argument),
+        "queue-forker" => queues::fork(&node),
+        "stepped-giver" => queue_kills::give_stepped(&node),
+        "stepped-taker" => queue_kills::take_stepped(&node, argument),
+        "queue-pose-giver" => queue_mismatch::give_poses(&node),
+        "limited-giver" => queue_mismatch::give_too_much(&node),
+        "queue-chaos-taker" => queue_chaos::take(&node, argument),
+        "queue-chaos-giver" => queue_chaos::give(&node, argument),
+        "strict-giver" => seccomp::give(&node, argument),
+        "strict-taker" => seccomp::take(&node, argument),
+        "storm" => signals::storm(&node, argument),
+        "weatherer" => signals::weather(&node, argument),
+        "alternating-notifier" => signals::alternate(&node),
+        "signal-echo" => signals::echo(&node),
+        "strict-notifier" => signals::notify_strictly(&node),
+        "strict-waiter" => signals::wait_strictly(&node),
+        "table-writer" => tables::write_for_ever(&node, argument),
+        "table-checker" => tables::check(&node),
+        "table-keeper" => tables::keep(&node),
+        "board-forker" => tables::fork(&node),
+        "stepped-table-writer" => tables::write_stepped(&node, argument),
+        "strict-table-writer" => tables::write_strictly(&node),
+        "strict-table-reader" => tables::read_strictly(&node),
+        "apart-server" => apart::serve(&node),
+        "apart-client" => apart::call(&node, argument),
+        "all-in-one" => {
+            drop(node);
+            return threads::exchange(&Stage::of_part());
+        }
+        "unfenced-giver" => {
+            drop(node);
+            return queues::give_unfenced(&Stage::of_part());
+        }
+        "table-survivor" => {
+            drop(node);
+            tables::survive(&Stage::of_part(), argument as usize);
+            say("clean");
+            std::process::exit(0);
+        }
+        other => return play_in_services(other, node, argument),
+    }
+    drop(node);
+    std::process::exit(0);
+}
+
+/// The parts in tests of services.
+fn play_in_services(part: &str, node: Node, argument: u64) {
+    match part {
+        "server" => service_kills::serve(&node),
+        "idle-server" => service_kills::serve_never(&node),
+        "deferring-server" => service_kills::serve_late(&node, argument),
+        "stopping-client" => service_kills::call_and_stop(&node, argument),
+        "dying-client" => service_kills::call_and_die(&node, argument),
+        "endless-client" => service_kills::call_for_ever(&node),
+        "strict-client" => service_strict::call(&node),
+        "strict-server" => service_strict::serve(&node),
+        "strict-caller" => service_strict::call_and_wait(&node),
+        "tireless-server" => service_strict::serve_for_ever(&node),
+        "service-forker" => services::fork(&node),
+        "refusing-server" => services::refuse(&node),
+        "limited-server" => services::serve_within_limits(&node),
+        "stepped-server" => services::answer_stepped(&node, argument),
+        "chaos-client" => service_chaos::call(&node, argument),
+        "chaos-server" => service_chaos::serve(&node, argument),
+        "surviving-server" => {
+            drop(node);
+            service_kills::survive(&Stage::of_part());
+            say("clean");
+            std::process::exit(0);
+        }
         other => panic!("there is no part `{other}`"),
     }
     drop(node);

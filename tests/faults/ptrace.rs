@@ -15,7 +15,7 @@ use crate::stage::{Actor, PATIENCE, Stage};
 const INLINE: usize = 40;
 const POOLED: usize = 3000;
 /// More instructions than any publish has; one that needs more is a failure.
-const STEPS_MAX: u64 = 1_000_000;
+pub const STEPS_MAX: u64 = 1_000_000;
 
 /// Publishes one message of this many bytes between two signals.
 pub fn publish(node: &Node, length: u64) {
@@ -25,31 +25,45 @@ pub fn publish(node: &Node, length: u64) {
     let message = vec![0xa5; length as usize];
     // Warm: the pool has its segment, and the lazy parts of the program are bound.
     publisher.send(&message).expect("a blocking send succeeds");
+    between_signals(|| publisher.send(&message).expect("a blocking send succeeds"));
+    say("published");
+    wait();
+}
+
+/// Says which thread this is, and does something between two signals as soon as the test traces it.
+pub fn between_signals(work: impl FnOnce()) {
     // SAFETY: no pointers.
     say(unsafe { libc::syscall(libc::SYS_gettid) });
     wait();
     // SAFETY: no pointers; the test, which traces us, takes the signal.
     unsafe { libc::raise(libc::SIGURG) };
-    publisher.send(&message).expect("a blocking send succeeds");
+    work();
     // SAFETY: as above.
     unsafe { libc::raise(libc::SIGURG) };
-    say("published");
-    wait();
 }
 
 /// A thread of another process, stopped after each instruction.
-struct Stepped {
+pub struct Stepped {
     thread: c_int,
 }
 
 impl Stepped {
-    /// Stops the publisher right before its publish.
-    fn new(actor: &mut Actor) -> Self {
+    /// Stops the process right before its publish.
+    pub fn new(actor: &mut Actor) -> Self {
         let thread = actor.hear().parse().expect("it says its thread");
         let stepped = Self { thread };
         stepped.request(libc::PTRACE_SEIZE);
         actor.go();
         assert_eq!(stepped.wait(), libc::SIGURG, "the mark before the publish");
+        stepped
+    }
+
+    /// Stops a thread of a child of ours wherever it is.
+    pub fn seize(thread: c_int) -> Self {
+        let stepped = Self { thread };
+        stepped.request(libc::PTRACE_SEIZE);
+        stepped.request(libc::PTRACE_INTERRUPT);
+        assert_eq!(stepped.wait(), libc::SIGTRAP, "the stop that was asked for");
         stepped
     }
 
@@ -71,7 +85,7 @@ impl Stepped {
     }
 
     /// One instruction; `false` if the publish is over.
-    fn step(&self) -> bool {
+    pub fn step(&self) -> bool {
         self.request(libc::PTRACE_SINGLESTEP);
         match self.wait() {
             libc::SIGTRAP => true,
@@ -81,7 +95,7 @@ impl Stepped {
     }
 
     /// Takes notice that it has been killed: until its tracer has, the process it belongs to has not ended.
-    fn bury(self) {
+    pub fn bury(self) {
         let mut status = 0;
         while !libc::WIFSIGNALED(status) {
             // SAFETY: the status is a live local variable.
@@ -90,8 +104,17 @@ impl Stepped {
         }
     }
 
-    fn let_go(self) {
-        self.request(libc::PTRACE_DETACH);
+    pub fn let_go(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Stepped {
+    /// Lets it go on. A thread that is traced to its end would keep its process from ending.
+    fn drop(&mut self) {
+        let nothing = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: a request without memory of ours. It fails for one that has ended, which is as well.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.thread, nothing, nothing) };
     }
 }
 

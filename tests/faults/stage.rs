@@ -5,8 +5,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use tidepost::Node;
 
@@ -120,20 +120,75 @@ impl Actor {
         self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("process {} says nothing", self.pid()))
     }
 
+    /// The next line that it says, if it has said one.
+    pub fn try_hear(&mut self) -> Option<String> {
+        self.lines.try_recv().ok()
+    }
+
     /// Waits for this very line.
     pub fn expect(&mut self, line: &str) {
         assert_eq!(self.hear(), line);
     }
 
+    /// Everything else that it says before it ends.
+    pub fn hear_out(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("process {} does not end", self.pid()),
+        })
+        .collect()
+    }
+
     /// Lets it go on.
     pub fn go(&mut self) {
-        writeln!(self.stdin, "go").expect("the process listens");
+        self.tell("go");
+    }
+
+    /// Says a line to it.
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.stdin, "{line}").expect("the process listens");
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_some()
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub fn ends(&mut self) {
+        let start = Instant::now();
+        while !self.has_ended() {
+            assert!(start.elapsed() < PATIENCE, "process {} does not end", self.pid());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let status = self.child.wait().expect("it is our child");
+        assert!(status.success(), "process {}: {status}", self.pid());
     }
 
     /// Sends it a signal.
     pub fn signal(&self, signal: i32) {
         // SAFETY: no pointers; a child that has not been waited for keeps its number.
         assert_eq!(unsafe { libc::kill(self.pid() as i32, signal) }, 0);
+    }
+
+    /// SIGSTOP, and waits until every thread of it has stopped.
+    pub fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+        let start = Instant::now();
+        while !self.is_stopped() {
+            assert!(start.elapsed() < PATIENCE, "process {} does not stop", self.pid());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it lives");
+        threads.map(|thread| thread.expect("it lives").path().join("stat")).all(|stat| {
+            // The name, in parentheses, may hold anything; the state comes after it. A thread that has just ended is no worry.
+            let stat = std::fs::read_to_string(stat).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+        })
     }
 
     /// SIGKILL, without waiting for the end.

@@ -1,14 +1,15 @@
 //! `tidepost pub`: lines or file chunks onto a topic.
 
 use std::fs::File;
-use std::io::{BufRead, IsTerminal, Read};
+use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tidepost::{Overflow, Publisher, SendError};
 
-use crate::{Failure, Place, text};
+use crate::notices::tell_refused;
+use crate::{Failure, Place, lines, text};
 
 /// How long `--wait-subscribers` waits at most, unless told.
 const WAIT_DEFAULT: &str = "60";
@@ -33,23 +34,35 @@ pub struct Arguments {
     /// Publish so many messages a second at most.
     #[arg(long, value_name = "HZ")]
     rate: Option<f64>,
-    /// What to do when a subscriber is too slow: wait for it, or fail.
+    /// What to do when a subscriber is too slow. Those that chose not to be waited for, as `sub` without `--reliable`, lose what
+    /// they are too slow for in any case.
     #[arg(long, value_enum, default_value_t = OverflowChoice::Block)]
     overflow: OverflowChoice,
-    /// Start once so many subscribers are there: what is published before one comes, it does not get.
+    /// Start once so many subscribers are there: what is published before one comes, it does not get, beyond `--history`.
     #[arg(long, value_name = "N", default_value_t = 0)]
     wait_subscribers: usize,
     /// How long to wait for them, in seconds.
     #[arg(long, value_name = "S", default_value = WAIT_DEFAULT, value_parser = text::parse_seconds)]
     wait_timeout: Duration,
+    /// Keep the last so many messages for subscribers that come later, as long as this command runs.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    history: usize,
+    /// Send the time of sending with each message.
+    #[arg(long)]
+    timestamps: bool,
 }
 
+/// What becomes of what finds no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum OverflowChoice {
-    /// Wait for it: none of those who subscribe loses anything.
+pub enum OverflowChoice {
+    /// Wait until there is room.
     Block,
     /// Stop with an error.
     Fail,
+    /// The oldest make room, and are lost.
+    DropOldest,
+    /// Only the newest is kept; what came before it is lost.
+    Latest,
 }
 
 impl From<OverflowChoice> for Overflow {
@@ -57,6 +70,8 @@ impl From<OverflowChoice> for Overflow {
         match choice {
             OverflowChoice::Block => Self::Block,
             OverflowChoice::Fail => Self::Fail,
+            OverflowChoice::DropOldest => Self::DropOldest,
+            OverflowChoice::Latest => Self::Latest,
         }
     }
 }
@@ -65,14 +80,16 @@ impl From<OverflowChoice> for Overflow {
 pub fn run(arguments: &Arguments, place: &Place) -> Result<(), Failure> {
     let pace = Pace::new(arguments.rate)?;
     let node = place.open("tidepost-pub")?;
-    let mut publisher = node.topic::<[u8]>(&arguments.topic).publisher(arguments.overflow.into())?;
+    let topic = node.topic::<[u8]>(&arguments.topic).history(arguments.history);
+    let topic = if arguments.timestamps { topic.timestamps() } else { topic };
+    let mut publisher = topic.publisher(arguments.overflow.into())?;
     publisher.wait_for_subscribers(arguments.wait_subscribers, arguments.wait_timeout)?;
     let mut outgoing = Outgoing { publisher, pace, left: arguments.count.unwrap_or(u64::MAX), sent: 0 };
     match &arguments.file {
         Some(path) => publish_file(&mut outgoing, path, arguments.chunk)?,
         None => publish_lines(&mut outgoing)?,
     }
-    report_refusals(&outgoing.publisher);
+    outgoing.tell_refusals();
     Ok(())
 }
 
@@ -94,23 +111,20 @@ impl Outgoing {
         self.publisher.send(message)?;
         self.left -= 1;
         self.sent += 1;
+        self.tell_refusals();
         Ok(self.left > 0)
+    }
+
+    fn tell_refusals(&mut self) {
+        tell_refused(
+            "a subscriber turned this topic down",
+            std::iter::from_fn(|| self.publisher.try_event()),
+        );
     }
 }
 
 fn publish_lines(outgoing: &mut Outgoing) -> Result<(), Failure> {
-    let mut input = std::io::stdin().lock();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if input.read_until(b'\n', &mut line)? == 0 {
-            return Ok(());
-        }
-        let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        if !outgoing.send(text)? {
-            return Ok(());
-        }
-    }
+    lines::each(|line| Ok(outgoing.send(line)?))
 }
 
 fn publish_file(outgoing: &mut Outgoing, path: &PathBuf, chunk: usize) -> Result<(), Failure> {
@@ -157,12 +171,6 @@ fn progress_bar(bytes: u64) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
     ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-fn report_refusals(publisher: &Publisher<[u8]>) {
-    for refused in publisher.refusals() {
-        eprintln!("tidepost: a subscriber turned this topic down: {refused}");
-    }
 }
 
 /// Spaces messages evenly.

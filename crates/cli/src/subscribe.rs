@@ -1,143 +1,114 @@
 //! `tidepost sub`: what is published on a topic, on standard output.
 
 use std::io::{BufWriter, StdoutLock, Write};
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
-use tidepost::Subscriber;
+use serde_json::{Map, Value as Json};
+use tidepost::{Event, Sample, Subscriber, TopicError, Untyped};
 
+use crate::format::Format;
+use crate::incoming::{Incoming, Limits, Source};
+use crate::notices::{tell, there_were};
 use crate::{Failure, Place, text};
-
-/// How often a wait looks whether the last publisher has gone.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Options of `tidepost sub`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The topic; its messages are bytes. Without an option that says otherwise it is printed until it is interrupted,
-    /// from the moment of subscribing on.
+    /// The topic. Messages of bytes are printed as lines of text, others field by field, whatever their type; without an
+    /// option that says otherwise until it is interrupted.
     topic: String,
-    /// Write the bytes of the messages one after the other, and nothing else.
-    #[arg(long, group = "format")]
-    raw: bool,
-    /// Write each message as hexadecimal digits.
-    #[arg(long, group = "format")]
-    hex: bool,
-    /// Write each message as a JSON object with its sequence number, length and text or bytes.
-    #[arg(long, group = "format")]
-    json: bool,
-    /// Stop after so many messages.
-    #[arg(long, value_name = "N")]
-    count: Option<u64>,
-    /// Stop, with an error, when nothing comes for so many seconds.
-    #[arg(long, value_name = "S", value_parser = text::parse_seconds)]
-    timeout: Option<Duration>,
+    #[command(flatten)]
+    format: Format,
+    #[command(flatten)]
+    limits: Limits,
     /// Stop once a publisher has been there and the last one has left.
     #[arg(long)]
     until_end: bool,
-    /// Be a reader that the publisher waits for, so that nothing is lost. Every reader is one at present.
+    /// Be a reader that publishers under `block` and `fail` wait for, so that nothing of theirs is lost. Otherwise nobody is
+    /// held up: what comes too fast is lost, and standard error tells how much.
     #[arg(long)]
     reliable: bool,
+    /// Ask each publisher for so many of its earlier messages at most; otherwise for all that it keeps.
+    #[arg(long, value_name = "N")]
+    history: Option<usize>,
 }
 
 /// Runs the command.
 pub fn run(arguments: &Arguments, place: &Place) -> Result<(), Failure> {
     let node = place.open("tidepost-sub")?;
-    let subscriber = node.topic::<[u8]>(&arguments.topic).subscriber()?;
-    let mut incoming = Incoming { subscriber, has_been_served: false, refusals: 0 };
-    let mut output = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
-    for _ in 0..arguments.count.unwrap_or(u64::MAX) {
-        if !receive(arguments, &mut incoming, &mut output)? {
-            break;
-        }
+    let subscriber = subscribe(arguments, &node)?;
+    let output = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+    let messages = Messages { subscriber, format: &arguments.format, output };
+    let mut incoming = Incoming::new(messages);
+    incoming.ends_with_senders = arguments.until_end;
+    let outcome = incoming.take_all(&arguments.limits, &format!("nothing came on `{}`", arguments.topic));
+    let flushed = incoming.source.output.flush();
+    match incoming.source.subscriber.lost() {
+        0 => {}
+        lost => tell(&format!("{} lost in all", there_were(lost, "message"))),
     }
-    output.flush()?;
-    Ok(())
+    outcome.and(flushed.map_err(Failure::from))
 }
 
-/// A subscriber, and what has been noticed of its publishers.
-struct Incoming {
-    subscriber: Subscriber<[u8]>,
-    /// Whether there has been a publisher.
-    has_been_served: bool,
-    /// Refusals that have been shown.
-    refusals: usize,
+fn subscribe(arguments: &Arguments, node: &tidepost::Node) -> Result<Subscriber<Untyped>, TopicError> {
+    let mut topic = node.topic_dyn(&arguments.topic);
+    if let Some(messages) = arguments.history {
+        topic = topic.history(messages);
+    }
+    if arguments.reliable { topic.subscriber() } else { topic.observer().subscriber() }
 }
 
-impl Incoming {
-    /// Publishers that are there.
-    fn publishers(&mut self) -> usize {
-        let count = self.subscriber.publishers();
-        self.has_been_served |= count > 0;
-        count
-    }
-
-    /// Tells the user of publishers that could not be joined.
-    fn show_refusals(&mut self) {
-        let refusals = self.subscriber.refusals();
-        for refused in refusals.iter().skip(self.refusals) {
-            eprintln!("tidepost: a publisher is not heard: {refused}");
-        }
-        self.refusals = refusals.len();
-    }
+/// A subscriber whose messages are written.
+struct Messages<'a> {
+    subscriber: Subscriber<Untyped>,
+    format: &'a Format,
+    output: BufWriter<StdoutLock<'static>>,
 }
 
-/// Receives one message and writes it; `false` at the end.
-fn receive(
-    arguments: &Arguments,
-    incoming: &mut Incoming,
-    output: &mut BufWriter<StdoutLock<'_>>,
-) -> Result<bool, Failure> {
-    if let Some(sample) = incoming.subscriber.try_recv()? {
-        // Its publisher may have left by now.
-        incoming.has_been_served = true;
-        return write(arguments, sample.sequence(), &sample, output).map(|()| true);
+impl Source for Messages<'_> {
+    const SENDER: &'static str = "publisher";
+
+    fn take(&mut self, wait: Duration) -> Result<bool, Failure> {
+        if let Some(sample) = self.subscriber.try_recv()? {
+            return write(self.format, &sample, &mut self.output).map(|()| true);
+        }
+        self.output.flush()?;
+        match self.subscriber.recv_timeout(wait)? {
+            Some(sample) => write(self.format, &sample, &mut self.output).map(|()| true),
+            None => Ok(false),
+        }
     }
-    output.flush()?;
-    let start = Instant::now();
-    loop {
-        // Looked at before the wait: what the last publisher sent is there before it counts as gone.
-        let publishers = incoming.publishers();
-        let has_ended = arguments.until_end && incoming.has_been_served && publishers == 0;
-        let left = arguments.timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
-        let wait = if has_ended { Duration::ZERO } else { left.unwrap_or(LOOK).min(LOOK) };
-        if let Some(sample) = incoming.subscriber.recv_timeout(wait)? {
-            incoming.has_been_served = true;
-            return write(arguments, sample.sequence(), &sample, output).map(|()| true);
-        }
-        incoming.show_refusals();
-        if has_ended {
-            return Ok(false);
-        }
-        if left.is_some_and(|left| left.is_zero()) {
-            let seconds = arguments.timeout.unwrap_or_default().as_secs_f64();
-            return Err(format!("nothing came on `{}` for {seconds} s", arguments.topic).into());
-        }
+
+    fn next_event(&mut self) -> Option<Event> {
+        self.subscriber.try_event()
+    }
+
+    fn senders(&self) -> usize {
+        self.subscriber.publishers()
     }
 }
 
-fn write(
-    arguments: &Arguments,
-    sequence: u64,
-    message: &[u8],
-    output: &mut impl Write,
-) -> Result<(), Failure> {
-    if arguments.raw {
-        output.write_all(message)?;
-    } else if arguments.hex {
-        message.iter().try_for_each(|byte| write!(output, "{byte:02x}"))?;
-        writeln!(output)?;
-    } else if arguments.json {
-        writeln!(output, "{}", to_json(sequence, message))?;
-    } else {
-        output.write_all(message)?;
-        output.write_all(b"\n")?;
+fn write(format: &Format, sample: &Sample<'_, Untyped>, output: &mut impl Write) -> Result<(), Failure> {
+    if sample.lost() > 0 {
+        tell_gap(sample);
     }
-    Ok(())
+    let message: &[u8] = sample;
+    Ok(format.write(output, (sample.message_type(), message), |object| tell_all(sample, object))?)
 }
 
-fn to_json(sequence: u64, message: &[u8]) -> serde_json::Value {
-    match std::str::from_utf8(message) {
-        Ok(text) => serde_json::json!({ "sequence": sequence, "length": message.len(), "text": text }),
-        Err(_) => serde_json::json!({ "sequence": sequence, "length": message.len(), "bytes": message }),
+fn tell_gap(sample: &Sample<'_, Untyped>) {
+    let (lost, publisher) = (there_were(sample.lost(), "message"), text::short_endpoint(sample.publisher()));
+    let (sequence, node) = (sample.sequence(), sample.publisher_node());
+    tell(&format!("{lost} lost before message {sequence} of {publisher} (`{node}`)"));
+}
+
+/// What is known of a message besides what it says.
+fn tell_all(sample: &Sample<'_, Untyped>, object: &mut Map<String, Json>) {
+    object.insert("sequence".to_owned(), sample.sequence().into());
+    object.insert("publisher".to_owned(), sample.publisher().to_string().into());
+    object.insert("lost".to_owned(), sample.lost().into());
+    if let Some(time) = sample.timestamp() {
+        let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        object.insert("timestamp_ns".to_owned(), (since_epoch.as_nanos() as u64).into());
     }
 }

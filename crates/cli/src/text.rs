@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use tidepost::{EndpointId, NodeId, Shape, TypeDescriptor};
+
+/// Digits of an identity that are shown.
+const SHORT_DIGITS: usize = 8;
+
 /// Reads a number of bytes: `4096`, `4k`, `64KiB`, `1M`.
 pub fn parse_bytes(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
@@ -45,7 +50,32 @@ pub fn rate(per_second: f64) -> String {
     match per_second {
         rate if rate >= 1e6 => format!("{:.1} M/s", rate / 1e6),
         rate if rate >= 1e3 => format!("{:.0} k/s", rate / 1e3),
-        rate => format!("{rate:.0} /s"),
+        rate if rate >= 10.0 => format!("{rate:.0} /s"),
+        rate => format!("{} /s", trimmed(rate)),
+    }
+}
+
+/// Somebody else's text for a terminal: characters that would steer it are replaced.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { '?' } else { character }).collect()
+}
+
+/// A node's identity in few characters, enough to tell the nodes of a list apart.
+pub fn short_node(node: NodeId) -> String {
+    node.to_string().chars().take(SHORT_DIGITS).collect()
+}
+
+/// An endpoint's identity in few characters.
+pub fn short_endpoint(endpoint: EndpointId) -> String {
+    format!("{}.{}", short_node(endpoint.node()), endpoint.number())
+}
+
+/// A message type as Rust writes it: `Pose`, `[u8]`.
+pub fn type_name(descriptor: &TypeDescriptor) -> String {
+    let name = printable(&descriptor.name);
+    match descriptor.shape {
+        Shape::One => name,
+        Shape::Slice => format!("[{name}]"),
     }
 }
 
@@ -72,10 +102,17 @@ mod tests {
     fn figures_are_shown_in_the_unit_that_suits_them() {
         assert_eq!((bytes(56), bytes(4096), bytes(1 << 20)), ("56 B".into(), "4 KiB".into(), "1 MiB".into()));
         assert_eq!((nanoseconds(55.2), nanoseconds(2300.0)), ("55 ns".into(), "2.3 µs".into()));
-        assert_eq!(
-            (rate(4.12e6), rate(870e3), rate(12.0)),
-            ("4.1 M/s".into(), "870 k/s".into(), "12 /s".into())
-        );
+        let rates = [4.12e6, 870e3, 12.3, 0.5, 0.0].map(rate);
+        assert_eq!(rates, ["4.1 M/s", "870 k/s", "12 /s", "0.5 /s", "0 /s"]);
+    }
+
+    #[test]
+    fn identities_are_cut_and_texts_cannot_steer_a_terminal() {
+        let endpoint: EndpointId = "0123456789abcdef0123456789abcdef.7".parse().expect("it is an identity");
+        assert_eq!(short_endpoint(endpoint), "01234567.7");
+        assert_eq!(printable("a\x1b[2Jb\u{9b}c é"), "a?[2Jb?c é");
+        let bytes = TypeDescriptor::of_primitive::<u8>("u8");
+        assert_eq!((type_name(&bytes), type_name(&bytes.into_slice())), ("u8".into(), "[u8]".into()));
     }
 
     #[test]

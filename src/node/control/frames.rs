@@ -1,8 +1,10 @@
 //! What each frame brings about.
 
-use super::{Control, Pairing};
+use std::sync::Arc;
+
+use super::{Control, OutletRecord, Pairing};
 use crate::node::connection::Stage;
-use crate::node::endpoint::{Admission, Join, Offer, Peer, Refusal, Segment, Violation};
+use crate::node::endpoint::{Admission, Inlet, Join, NewRing, Offer, Peer, Refusal, Segment, Violation};
 use crate::node::identity::EndpointId;
 use crate::node::wire::Frame;
 
@@ -11,6 +13,7 @@ impl Control {
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
         match (frame, &connection.stage) {
             (Frame::Hello(hello), _) => self.greet(number, hello),
+            (Frame::Stranger(stranger), _) => self.dismiss(number, &stranger),
             (Frame::Taken { count }, _) => connection.taken(count),
             (Frame::Versions { version_min, version }, Stage::Called(node)) => {
                 let node = *node;
@@ -18,25 +21,41 @@ impl Control {
             }
             (frame, Stage::Open(peer)) => {
                 let peer = peer.clone();
-                self.handle_peer_frame(number, &peer, frame)
+                self.hear_peer(number, &peer, frame)
             }
             _ => Err(Violation("it did not say who it is first".to_owned())),
         }
     }
 
-    fn handle_peer_frame(&mut self, number: u64, peer: &Peer, frame: Frame) -> Result<(), Violation> {
+    pub(super) fn hear_peer(&mut self, number: u64, peer: &Peer, frame: Frame) -> Result<(), Violation> {
         match frame {
-            Frame::Seek { inlet, name } => {
+            Frame::Seek { inlet, role, channel } => {
                 belongs(inlet, peer)?;
-                for offer in self.offers(&name) {
-                    self.send(number, &Frame::Offer(offer));
+                self.serve_seeker(peer.node, &channel);
+                for offer in self.offers(&channel) {
+                    self.send(number, &Frame::Offer(Box::new(offer)));
+                }
+                for hub in self.hubs_for(role, &channel) {
+                    self.open_lane(&hub, inlet, None, (number, &peer.name));
                 }
                 self.send(number, &Frame::Done { endpoint: inlet });
                 Ok(())
             }
-            Frame::Offer(offer) => belongs(offer.outlet, peer).map(|()| self.take_up(number, peer, &offer)),
+            Frame::Offer(offer) => {
+                belongs(offer.outlet, peer)?;
+                if let Some(lane) = offer.lane.clone() {
+                    belongs(lane.from, peer)?;
+                    self.take_up_lane(number, peer, &offer, &lane);
+                } else {
+                    self.take_up(number, peer, &offer);
+                }
+                Ok(())
+            }
             Frame::Done { endpoint } => {
                 self.pending.remove(&(endpoint.number, peer.node));
+                if let Some(inlet) = self.inlets.get(&endpoint.number).cloned() {
+                    self.seek_heirs_if_bereft(&inlet);
+                }
                 Ok(())
             }
             Frame::Join(join) => belongs(join.inlet, peer).and_then(|()| self.let_in(number, peer, join)),
@@ -45,57 +64,98 @@ impl Control {
             }
             Frame::Refuse { outlet, inlet, refusal } => self.refused(peer, outlet, inlet, refusal),
             Frame::Segment(segment) => belongs(segment.outlet, peer).and_then(|()| self.spread(&segment)),
+            Frame::Listen { outlet, inlet, eventfd } => {
+                belongs(inlet, peer)?;
+                if let Some(record) =
+                    self.outlets.get(&outlet.number).filter(|_| outlet.node == self.own.node)
+                {
+                    record.outlet.listen(inlet, eventfd);
+                }
+                Ok(())
+            }
+            Frame::Bell { index, memory } => {
+                peer.bell.add(index, &memory).map_err(|error| Violation(error.to_string()))
+            }
+            Frame::Inspect => {
+                self.report_to(number);
+                Ok(())
+            }
+            Frame::Report { is_last, items } => {
+                self.reported(peer, is_last, items);
+                Ok(())
+            }
+            Frame::Ring(ring) => belongs(ring.outlet, peer).and_then(|()| self.follow(&ring)),
+            Frame::Detached { outlet, inlet } => belongs(outlet, peer).map(|()| self.detached(outlet, inlet)),
             Frame::OutletLeft { outlet } => belongs(outlet, peer).map(|()| self.outlet_left(outlet)),
             Frame::PairLeft { outlet, inlet } => belongs(inlet, peer).map(|()| self.part(outlet, inlet)),
-            Frame::Hello(_) | Frame::Versions { .. } | Frame::Taken { .. } => {
+            Frame::Hello(_) | Frame::Stranger(_) | Frame::Versions { .. } | Frame::Taken { .. } => {
                 Err(Violation("a greeting where none was due".to_owned()))
             }
         }
     }
 
-    /// A peer's outlet offers itself: each inlet of its name that is not paired with it takes it up or refuses.
+    /// A peer's outlet offers itself: each inlet of its channel that is not paired with it takes it up or refuses.
     fn take_up(&mut self, number: u64, peer: &Peer, offer: &Offer) {
-        let fitting = self.inlets.values().filter(|inlet| *inlet.name() == offer.name);
+        let fitting = self.inlets.values().filter(|inlet| *inlet.channel() == offer.channel);
         let fresh: Vec<_> =
             fitting.filter(|inlet| !self.pairs.contains_key(&(offer.outlet, inlet.id()))).cloned().collect();
         for inlet in fresh {
             if !self.connections.contains_key(&number) {
                 return;
             }
-            let answer = match inlet.join(peer, offer.clone()) {
-                Ok(join) => {
-                    self.pairs.insert((offer.outlet, inlet.id()), Pairing::Joining);
-                    Frame::Join(join)
-                }
-                Err(refusal) => Frame::Refuse { outlet: offer.outlet, inlet: inlet.id(), refusal },
-            };
-            self.send(number, &answer);
+            self.join(number, peer, offer, &inlet);
+            if self.pending.contains(&(inlet.id().number, peer.node)) {
+                self.seek_heirs_beside(&inlet, offer);
+            }
         }
         self.send(number, &Frame::Done { endpoint: offer.outlet });
+    }
+
+    /// An inlet of ours takes an offer up or refuses; whether it took it up.
+    pub(super) fn join(&mut self, number: u64, peer: &Peer, offer: &Offer, inlet: &Arc<dyn Inlet>) -> bool {
+        let joined = inlet.join(peer, offer.clone());
+        let has_joined = joined.is_ok();
+        let answer = match joined {
+            Ok(join) => {
+                self.pairs.insert((offer.outlet, inlet.id()), Pairing::Joining);
+                Frame::Join(join)
+            }
+            Err(refusal) => Frame::Refuse { outlet: offer.outlet, inlet: inlet.id(), refusal },
+        };
+        self.send(number, &answer);
+        has_joined
     }
 
     /// A peer's inlet takes our offer up.
     fn let_in(&mut self, number: u64, peer: &Peer, join: Join) -> Result<(), Violation> {
         let (outlet, inlet) = (join.outlet, join.inlet);
+        self.reclaim(outlet, inlet);
         let record = self.outlets.get_mut(&outlet.number).filter(|record| !record.is_closed);
-        let Some(record) = record.filter(|_| outlet.node == self.own.node) else {
+        let is_for = |record: &&mut OutletRecord| record.lane.is_none_or(|lane| lane.inlet == inlet);
+        let Some(record) = record.filter(|_| outlet.node == self.own.node).filter(is_for) else {
             self.send(number, &Frame::OutletLeft { outlet });
             return Ok(());
         };
         if record.readers.contains(&inlet) {
             return Err(Violation(format!("{inlet} joins {outlet} a second time")));
         }
-        match record.outlet.admit(peer, join) {
+        let sender = Arc::clone(&record.outlet);
+        match self.admit(&*sender, peer, join) {
             Ok(admission) => {
-                record.readers.insert(inlet);
+                if let Some(record) = self.outlets.get_mut(&outlet.number) {
+                    record.readers.insert(inlet);
+                }
                 for segment in &admission.segments {
                     self.send(number, &Frame::Segment(segment.clone()));
+                }
+                if let Some(ring) = admission.ring.clone() {
+                    self.send(number, &Frame::Ring(ring));
                 }
                 self.send(number, &Frame::Admit(admission));
             }
             Err(refusal) => {
-                record.outlet.refused(peer.node, &peer.name, refusal.clone());
-                self.send(number, &Frame::Refuse { outlet, inlet, refusal });
+                self.send(number, &Frame::Refuse { outlet, inlet, refusal: refusal.clone() });
+                self.turned_down((outlet, inlet), peer, refusal);
             }
         }
         Ok(())
@@ -121,9 +181,7 @@ impl Control {
     ) -> Result<(), Violation> {
         if outlet.node == self.own.node {
             belongs(inlet, peer)?;
-            if let Some(record) = self.outlets.get(&outlet.number) {
-                record.outlet.refused(peer.node, &peer.name, refusal);
-            }
+            self.turned_down((outlet, inlet), peer, refusal);
             return Ok(());
         }
         belongs(outlet, peer)?;
@@ -132,6 +190,14 @@ impl Control {
             inlet.refused(outlet, &peer.name, refusal);
         }
         Ok(())
+    }
+
+    /// A further ring, for every inlet of ours that is paired with its outlet.
+    fn follow(&self, ring: &NewRing) -> Result<(), Violation> {
+        self.inlets
+            .values()
+            .filter(|inlet| self.pairs.contains_key(&(ring.outlet, inlet.id())))
+            .try_for_each(|inlet| inlet.ring(ring.clone()))
     }
 
     /// A further pool segment, for every inlet of ours that is paired with its outlet.

@@ -5,7 +5,13 @@
 
 mod endpoints;
 mod frames;
+mod heirs;
+mod inspection;
+mod lanes;
+mod orphans;
 mod peers;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,11 +21,15 @@ use std::time::Instant;
 use rustix::io;
 
 use super::connection::{Arrived, Connection};
-use super::domain::{Membership, Name};
-use super::endpoint::{Inlet, Outlet, Peer, Violation};
+use super::domain::{Channel, Domain, Membership, Name};
+use super::endpoint::{Hub, Inlet, Outlet, Peer, Violation};
 use super::identity::{EndpointId, NodeId};
 use super::wire::{FRAME_BYTES_MAX, Frame, Hello, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
 use crate::os::epoll::{Epoll, Interest, Timer, Wake};
+use crate::segment::SegmentError;
+use crate::sync::bell::Bell;
+use inspection::Inspection;
+use orphans::Orphans;
 
 /// The token of the socket that accepts connections.
 const LISTENER: u64 = 0;
@@ -37,9 +47,7 @@ pub(super) struct Introduction {
     pub(super) name: Name,
     pub(super) pid: u32,
     pub(super) pidfd: Arc<OwnedFd>,
-    pub(super) bell: Arc<OwnedFd>,
-    /// For a node without control thread.
-    pub(super) eventfd: Option<Arc<OwnedFd>>,
+    pub(super) bell: Arc<Bell>,
 }
 
 /// An outlet of ours, and who reads from it.
@@ -48,6 +56,16 @@ struct OutletRecord {
     /// Its owner has dropped it; it stays until its last reader has left, so that its bell lines are not reused.
     is_closed: bool,
     readers: HashSet<EndpointId>,
+    lane: Option<LaneRecord>,
+}
+
+/// What is known of an outlet that is a lane.
+#[derive(Clone, Copy)]
+struct LaneRecord {
+    /// The number of its hub, which may have gone: a lane that a silent peer still reads does not keep it.
+    hub: u64,
+    /// The inlet that it is for.
+    inlet: EndpointId,
 }
 
 /// How far an inlet of ours has come with an outlet.
@@ -72,10 +90,20 @@ pub(super) struct Control {
     accepts_again: Option<Instant>,
     outlets: HashMap<u64, OutletRecord>,
     inlets: HashMap<u64, Arc<dyn Inlet>>,
+    hubs: HashMap<u64, Arc<dyn Hub>>,
+    /// What lanes that are over had sent, by the number of their hub.
+    past_sent: HashMap<u64, u64>,
+    /// Nodes that have looked for outlets where we have heirs.
+    seekers: HashMap<Channel, HashSet<NodeId>>,
+    /// Our inlets, by number, that have looked for heirs since an outlet of theirs ended.
+    sought: HashSet<u64>,
     /// By outlet, then inlet; the inlets are ours.
     pairs: HashMap<(EndpointId, EndpointId), Pairing>,
     /// Endpoints of ours, by number, that a node has not answered yet.
     pending: HashSet<(u64, NodeId)>,
+    inspection: Option<Inspection>,
+    /// By the number of the connection that is over.
+    orphans: HashMap<u64, Orphans>,
     violations: u64,
     last_violation: Option<String>,
     buffer: Box<[u8; FRAME_BYTES_MAX]>,
@@ -90,7 +118,7 @@ impl Control {
         wake: Wake,
     ) -> io::Result<Self> {
         let timer = Timer::new()?;
-        epoll.add(membership.listener(), LISTENER, Interest::Read)?;
+        epoll.add(membership.listener().descriptor()?, LISTENER, Interest::Read)?;
         epoll.add(wake.descriptor().as_fd(), WAKE, Interest::Read)?;
         epoll.add(timer.as_fd(), TIMER, Interest::Read)?;
         Ok(Self {
@@ -106,8 +134,14 @@ impl Control {
             accepts_again: None,
             outlets: HashMap::new(),
             inlets: HashMap::new(),
+            hubs: HashMap::new(),
+            past_sent: HashMap::new(),
+            seekers: HashMap::new(),
+            sought: HashSet::new(),
             pairs: HashMap::new(),
             pending: HashSet::new(),
+            inspection: None,
+            orphans: HashMap::new(),
             violations: 0,
             last_violation: None,
             buffer: Box::new([0; FRAME_BYTES_MAX]),
@@ -119,10 +153,11 @@ impl Control {
         for &token in tokens {
             match token {
                 LISTENER => self.accept_all(),
-                WAKE => self.wake.drain(),
+                WAKE => self.wake_up(),
                 TIMER => {
                     self.timer.acknowledge();
                     self.accept_again();
+                    self.let_go();
                 }
                 _ => self.handle_connection((token - CONNECTIONS) / 2, token % 2 == 1),
             }
@@ -131,17 +166,48 @@ impl Control {
         self.set_timer();
     }
 
+    /// Somebody rang the node as a whole: an endpoint that sleeps on its eventfd, or on a descriptor that the ringer does
+    /// not have yet, may have been meant.
+    fn wake_up(&mut self) {
+        self.wake.drain();
+        self.inlets.values().for_each(|inlet| inlet.progressed());
+        self.hubs.values().for_each(|hub| hub.progressed());
+    }
+
+    /// Wakes everybody who waits at an endpoint of ours.
+    pub(super) fn wake_all(&self) {
+        self.outlets.values().for_each(|record| record.outlet.progressed());
+        self.inlets.values().for_each(|inlet| inlet.progressed());
+        self.hubs.values().for_each(|hub| hub.progressed());
+    }
+
+    /// Sees to it that so many bell lines can be had, telling peers of the memory they are in before anything else.
+    pub(super) fn ensure_lines(&mut self, count: usize) -> Result<(), SegmentError> {
+        while !self.introduction.bell.has_lines(count) {
+            let (index, memory) = self.introduction.bell.grow(&self.own.bell)?;
+            let open: Vec<u64> = self.by_node.values().copied().collect();
+            for number in open {
+                if self.connections.get(&number).is_some_and(|connection| connection.peer().is_some()) {
+                    self.send(number, &Frame::Bell { index, memory: Arc::clone(&memory) });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Has the timer fire when the next peer will have been silent for too long, or callers may be accepted again.
     fn set_timer(&mut self) {
         let deadlines = self.connections.values().filter_map(Connection::deadline);
         // A timer that cannot be set leaves a silent peer connected, which harms nobody else.
-        let _ = self.timer.set(deadlines.chain(self.accepts_again).min());
+        let _ = self.timer.set(deadlines.chain(self.accepts_again).chain(self.next_orphans()).min());
     }
 
     fn handle_connection(&mut self, number: u64, has_died: bool) {
         self.serve(number);
         if has_died && self.connections.contains_key(&number) {
             self.lose(number);
+        } else if has_died {
+            self.bury(number);
         }
     }
 
@@ -197,6 +263,12 @@ impl Control {
         self.connections.clear();
         self.outlets.clear();
         self.inlets.clear();
+        self.hubs.clear();
+        self.orphans.clear();
+    }
+
+    pub(super) fn domain(&self) -> &Arc<Domain> {
+        self.membership.domain()
     }
 
     /// How often peers broke the rules, and what the last of them did.
@@ -217,8 +289,8 @@ impl Control {
             name: self.introduction.name.as_str().to_owned(),
             pid: self.introduction.pid,
             pidfd: Arc::clone(&self.introduction.pidfd),
-            bell: Arc::clone(&self.introduction.bell),
-            eventfd: self.introduction.eventfd.clone(),
+            bell: self.introduction.bell.memories().swap_remove(0),
+            eventfd: Arc::clone(self.wake.descriptor()),
         })
     }
 

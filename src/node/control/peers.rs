@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use rustix::io::{self, Errno};
 
+use super::orphans::Survivor;
 use super::{Control, LISTENER, pidfd_token, socket_token};
 use crate::node::connection::{Connection, Stage};
 use crate::node::domain::{ConnectError, is_our_user};
 use crate::node::endpoint::{Peer, Refusal, Violation};
 use crate::node::error::EndpointError;
 use crate::node::identity::NodeId;
-use crate::node::wire::{Frame, Hello, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
+use crate::node::wire::{Frame, Hello, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Stranger};
 use crate::os::epoll::Interest;
 use crate::sync::bell::PeerBell;
 
@@ -30,7 +31,10 @@ impl Control {
         let channel = match self.membership.domain().connect(node) {
             Ok(channel) => channel,
             Err(ConnectError::Resource(errno)) => return Err(failed(errno)),
-            Err(ConnectError::Gone) => return Ok(None),
+            Err(ConnectError::Gone) => {
+                self.inspect_no_more(node);
+                return Ok(None);
+            }
             Err(error) => {
                 self.note_violation(&format!("node {node}: {error}"));
                 return Ok(None);
@@ -78,7 +82,7 @@ impl Control {
     fn pause_accepting(&mut self) {
         if self.accepts_again.is_none() {
             self.note_violation("no descriptors are left for those who call; raise the limit on open files");
-            self.epoll.remove(self.membership.listener());
+            let _ = self.membership.listener().descriptor().map(|listener| self.epoll.remove(listener));
         }
         self.accepts_again = Some(Instant::now() + ACCEPT_PAUSE);
         self.set_timer();
@@ -88,7 +92,8 @@ impl Control {
     pub(super) fn accept_again(&mut self) {
         if self.accepts_again.is_some_and(|again| again <= Instant::now()) {
             self.accepts_again = None;
-            let watched = self.epoll.add(self.membership.listener(), LISTENER, Interest::Read);
+            let listener = self.membership.listener().descriptor();
+            let watched = listener.and_then(|listener| self.epoll.add(listener, LISTENER, Interest::Read));
             if watched.is_err() {
                 return self.pause_accepting();
             }
@@ -114,17 +119,19 @@ impl Control {
         }
     }
 
+    /// Somebody said who it is, in a version that we do not understand.
+    pub(super) fn dismiss(&mut self, number: u64, stranger: &Stranger) -> Result<(), Violation> {
+        let versions = Frame::Versions { version_min: PROTOCOL_VERSION_MIN, version: PROTOCOL_VERSION };
+        self.send(number, &versions);
+        if self.by_node.get(&stranger.node).is_some_and(|known| *known != number) {
+            let reason = "it speaks another version, and claims to be a node that we know";
+            return Err(Violation(reason.to_owned()));
+        }
+        self.mismatch(stranger.node, &stranger.name, stranger.version_min, stranger.version)
+    }
+
     /// A peer said who it is.
     pub(super) fn greet(&mut self, number: u64, hello: Hello) -> Result<(), Violation> {
-        if !hello.is_understood() {
-            let versions = Frame::Versions { version_min: PROTOCOL_VERSION_MIN, version: PROTOCOL_VERSION };
-            self.send(number, &versions);
-            if self.by_node.get(&hello.node).is_some_and(|known| *known != number) {
-                let reason = "it speaks another version, and claims to be a node that we know";
-                return Err(Violation(reason.to_owned()));
-            }
-            return self.mismatch(hello.node, &hello.name, hello.version_min, hello.version);
-        }
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
         let is_answer = match &connection.stage {
             Stage::Open(_) => return Err(Violation("it greeted twice".to_owned())),
@@ -144,13 +151,17 @@ impl Control {
             self.epoll.remove(&hello.pidfd);
             return Ok(());
         }
-        let peer = Peer { node: hello.node, name: hello.name.into(), bell: Arc::new(bell) };
+        let peer = Peer { node: hello.node, name: hello.name.into(), pid: hello.pid, bell: Arc::new(bell) };
         self.by_node.insert(peer.node, number);
         let reply = (!is_answer).then(|| self.hello());
+        let bells = self.introduction.bell.memories().into_iter().zip(0..).skip(1);
+        let bells: Vec<_> = bells.map(|(memory, index)| Frame::Bell { index, memory }).collect();
         if let Some(connection) = self.connections.get_mut(&number) {
             if let Some(reply) = reply {
                 connection.put(&reply, None);
             }
+            // What was held back may be about lines in them.
+            connection.put_first(&bells);
             connection.open(peer, hello.pidfd);
         }
         self.flush(number);
@@ -216,24 +227,25 @@ impl Control {
                 return self.flush(survivor);
             }
         }
+        let survivor = Survivor::of(number, lost.pidfd.take());
         // Its receipts first: who waits for them is woken by what follows.
         drop(lost);
-        self.forget_node(node);
+        self.forget_node(node, survivor);
     }
 
     /// A peer broke the rules: it is dropped, and that is counted.
     pub(super) fn expel(&mut self, number: u64, violation: &Violation) {
-        let Some(expelled) = self.remove(number) else { return };
+        let Some(mut expelled) = self.remove(number) else { return };
         let name =
             expelled.peer().map_or_else(|| "a caller".to_owned(), |peer| format!("node `{}`", peer.name));
         self.note_violation(&format!("{name}: {violation}"));
-        let node = expelled.node();
+        let (node, survivor) = (expelled.node(), Survivor::of(number, expelled.pidfd.take()));
         drop(expelled);
         if let Some(node) = node
             && self.by_node.get(&node) == Some(&number)
         {
             self.by_node.remove(&node);
-            self.forget_node(node);
+            self.forget_node(node, survivor);
         }
     }
 
@@ -245,7 +257,7 @@ impl Control {
         }
     }
 
-    pub(super) fn note_violation(&mut self, what: &str) {
+    pub(in crate::node) fn note_violation(&mut self, what: &str) {
         self.violations += 1;
         self.last_violation = Some(what.to_owned());
     }

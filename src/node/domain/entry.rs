@@ -1,30 +1,41 @@
-//! Entries: who sends and who receives under a name, as empty files that newcomers list.
+//! Entries: who sends and who receives in a channel, as empty files that newcomers list.
+
+use std::time::Duration;
 
 use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::{self, Errno};
 
 use super::directory::names_in;
-use super::{Domain, Name};
+use super::{Channel, Domain};
 use crate::node::identity::EndpointId;
 
 /// How often an entry's directory is created again because somebody removed it while it was empty.
-const ATTEMPTS_MAX: usize = 100;
+const ATTEMPTS_MAX: u64 = 100;
 
-/// Which end of a stream an endpoint is.
+/// Which side of its channel an endpoint is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
     /// It sends.
     Outlet,
     /// It receives.
     Inlet,
+    /// It is called.
+    Server,
+    /// It calls.
+    Client,
 }
 
 impl Role {
+    /// All of them, in the order of their codes from 0.
+    const ALL: [Self; 4] = [Self::Outlet, Self::Inlet, Self::Server, Self::Client];
+
     /// Whom a newcomer in this role looks for.
     pub(crate) fn opposite(self) -> Self {
         match self {
             Self::Outlet => Self::Inlet,
             Self::Inlet => Self::Outlet,
+            Self::Server => Self::Client,
+            Self::Client => Self::Server,
         }
     }
 
@@ -32,42 +43,52 @@ impl Role {
         match self {
             Self::Outlet => "out-",
             Self::Inlet => "in-",
+            Self::Server => "serve-",
+            Self::Client => "call-",
         }
+    }
+
+    /// The code that stands for it in frames.
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The role with this code.
+    pub(crate) fn of_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
     }
 }
 
-/// One endpoint under one name.
+/// One endpoint of one channel.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry {
     pub(super) role: Role,
-    pub(super) name: Name,
+    pub(super) channel: Channel,
     pub(super) id: EndpointId,
 }
 
 impl Entry {
     fn path(&self) -> String {
-        format!("{}/{}{}", self.name.file_name(), self.role.prefix(), self.id)
+        format!("{}/{}{}", self.channel.file_name(), self.role.prefix(), self.id)
     }
 }
 
 /// The role and endpoint that a file name stands for.
 pub(super) fn parse(file: &str) -> Option<(Role, EndpointId)> {
-    [Role::Outlet, Role::Inlet]
-        .into_iter()
-        .find_map(|role| Some((role, file.strip_prefix(role.prefix())?.parse().ok()?)))
+    Role::ALL.into_iter().find_map(|role| Some((role, file.strip_prefix(role.prefix())?.parse().ok()?)))
 }
 
 impl Domain {
     pub(super) fn create_entry(&self, entry: &Entry) -> io::Result<()> {
-        for _ in 0..ATTEMPTS_MAX {
-            match fs::mkdirat(&self.topics, entry.name.file_name(), Mode::RWXU) {
+        for attempt in 0..ATTEMPTS_MAX {
+            match fs::mkdirat(&self.names, entry.channel.file_name(), Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(error),
             }
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            match fs::openat(&self.topics, entry.path(), flags, Mode::RUSR | Mode::WUSR) {
+            match fs::openat(&self.names, entry.path(), flags, Mode::RUSR | Mode::WUSR) {
                 Ok(_) => return Ok(()),
-                Err(Errno::NOENT) => {}
+                Err(Errno::NOENT) => std::thread::sleep(Duration::from_micros(attempt)),
                 Err(error) => return Err(error),
             }
         }
@@ -77,26 +98,26 @@ impl Domain {
     /// Removes an entry, and its directory if that is empty now.
     pub(super) fn remove_entry(&self, entry: &Entry) {
         // Entries of a node that is gone are removed by the next open if they cannot be now.
-        let _ = fs::unlinkat(&self.topics, entry.path(), AtFlags::empty());
-        self.remove_topic_if_empty(&entry.name.file_name());
+        let _ = fs::unlinkat(&self.names, entry.path(), AtFlags::empty());
+        self.remove_name_if_empty(&entry.channel.file_name());
     }
 
-    pub(super) fn remove_topic_if_empty(&self, topic: &str) {
+    pub(super) fn remove_name_if_empty(&self, name: &str) {
         // A directory that is not empty stays, which is what was wanted.
-        let _ = fs::unlinkat(&self.topics, topic, AtFlags::REMOVEDIR);
+        let _ = fs::unlinkat(&self.names, name, AtFlags::REMOVEDIR);
     }
 
-    /// The endpoints in `role` under `name`, dead or alive.
-    pub(crate) fn entries(&self, role: Role, name: &Name) -> io::Result<Vec<EndpointId>> {
-        let files = self.files_of_topic(&name.file_name())?;
+    /// The endpoints in `role` of a channel, dead or alive.
+    pub(crate) fn entries(&self, role: Role, channel: &Channel) -> io::Result<Vec<EndpointId>> {
+        let files = self.files_of_name(&channel.file_name())?;
         let in_role = |file: String| parse(&file).filter(|(found, _)| *found == role).map(|(_, id)| id);
         Ok(files.into_iter().filter_map(in_role).collect())
     }
 
-    /// The files in a topic's directory; none if there is no such directory.
-    pub(super) fn files_of_topic(&self, topic: &str) -> io::Result<Vec<String>> {
+    /// The files in a name's directory; none if there is no such directory.
+    pub(super) fn files_of_name(&self, name: &str) -> io::Result<Vec<String>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        match fs::openat(&self.topics, topic, flags, Mode::empty()) {
+        match fs::openat(&self.names, name, flags, Mode::empty()) {
             Ok(directory) => names_in(&directory),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -107,12 +128,13 @@ impl Domain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::domain::Pattern;
     use crate::node::domain::tests::Scratch;
     use crate::node::identity::NodeId;
 
     fn entry(number: u64) -> Entry {
         let id = EndpointId { node: NodeId::from_bits(9), number };
-        Entry { role: Role::Outlet, name: Name::new("t").expect("it is a name"), id }
+        Entry { role: Role::Outlet, channel: Channel::new(Pattern::Topic, "t").expect("it is a name"), id }
     }
 
     #[test]
@@ -120,8 +142,8 @@ mod tests {
         let scratch = Scratch::new();
         let domain = scratch.domain();
         domain.create_entry(&entry(1)).expect("it can be written");
-        assert_eq!(domain.entries(Role::Outlet, &entry(1).name), Ok(vec![entry(1).id]));
-        assert_eq!(domain.entries(Role::Inlet, &entry(1).name), Ok(vec![]));
+        assert_eq!(domain.entries(Role::Outlet, &entry(1).channel), Ok(vec![entry(1).id]));
+        assert_eq!(domain.entries(Role::Inlet, &entry(1).channel), Ok(vec![]));
         domain.remove_entry(&entry(1));
         assert!(scratch.leftovers().is_empty());
     }
@@ -130,9 +152,15 @@ mod tests {
     fn creating_survives_somebody_who_removes_empty_directories() {
         let scratch = Scratch::new();
         let (domain, other) = (scratch.domain(), scratch.domain());
-        let name = entry(1).name.file_name();
+        let name = entry(1).channel.file_name();
         std::thread::scope(|scope| {
-            let remover = scope.spawn(|| (0..2_000).for_each(|_| other.remove_topic_if_empty(&name)));
+            let remover = scope.spawn(|| {
+                for _ in 0..2_000 {
+                    other.remove_name_if_empty(&name);
+                    // Who never lets go of the directory's lock would be served in turn with whoever creates, for ever.
+                    std::thread::yield_now();
+                }
+            });
             for number in 1..=300 {
                 domain.create_entry(&entry(number)).expect("removal is only of empty directories");
                 domain.remove_entry(&entry(number));

@@ -2,19 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::{self, Errno};
 
 use super::directory::Directory;
 use super::entry::{Entry, Role};
-use super::{Domain, Name};
+use super::{Channel, Domain, Name};
 use crate::node::error::OpenError;
 use crate::node::identity::{EndpointId, NodeId};
 use crate::os::fork::Process;
 use crate::os::process;
 use crate::os::socket::Listener;
+use crate::os::unshared::Unshared;
 
 pub(super) const LOCK_SUFFIX: &str = ".lock";
 pub(super) const SOCKET_SUFFIX: &str = ".sock";
@@ -56,16 +57,17 @@ impl Note {
     }
 }
 
-/// A node's place in its domain, given up when it is dropped.
+/// A node's place in its domain, given up when it is dropped. It goes with the process, too: a forked child that lives on keeps
+/// neither the lock nor the socket, and whoever cleans up sees that the node is dead.
 #[derive(Debug)]
 pub(crate) struct Membership {
-    domain: Domain,
+    domain: Arc<Domain>,
     node: NodeId,
     listener: Listener,
     entries: Mutex<BTreeSet<Entry>>,
     /// A forked child has the parent's memory, and must not remove the parent's files.
     process: Process,
-    _lock: OwnedFd,
+    _lock: Unshared,
 }
 
 impl Membership {
@@ -89,7 +91,7 @@ impl Membership {
             refused("create the node's socket")(source)
         })?;
         Ok(Self {
-            domain,
+            domain: Arc::new(domain),
             node,
             listener,
             entries: Mutex::default(),
@@ -98,7 +100,7 @@ impl Membership {
         })
     }
 
-    pub(crate) fn domain(&self) -> &Domain {
+    pub(crate) fn domain(&self) -> &Arc<Domain> {
         &self.domain
     }
 
@@ -107,16 +109,16 @@ impl Membership {
     }
 
     /// Lets newcomers find an endpoint.
-    pub(crate) fn enter(&self, role: Role, name: &Name, number: u64) -> io::Result<()> {
-        let entry = Entry { role, name: name.clone(), id: EndpointId { node: self.node, number } };
+    pub(crate) fn enter(&self, role: Role, channel: &Channel, number: u64) -> io::Result<()> {
+        let entry = Entry { role, channel: channel.clone(), id: EndpointId { node: self.node, number } };
         self.domain.create_entry(&entry)?;
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).insert(entry);
         Ok(())
     }
 
     /// Takes that back.
-    pub(crate) fn withdraw(&self, role: Role, name: &Name, number: u64) {
-        let entry = Entry { role, name: name.clone(), id: EndpointId { node: self.node, number } };
+    pub(crate) fn withdraw(&self, role: Role, channel: &Channel, number: u64) {
+        let entry = Entry { role, channel: channel.clone(), id: EndpointId { node: self.node, number } };
         if self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(&entry) {
             self.domain.remove_entry(&entry);
         }
@@ -137,7 +139,7 @@ impl Drop for Membership {
     }
 }
 
-fn create_lock(domain: &Domain, node: NodeId, note: &Note) -> io::Result<OwnedFd> {
+fn create_lock(domain: &Domain, node: NodeId, note: &Note) -> io::Result<Unshared> {
     let complete = format!("{node}{LOCK_SUFFIX}");
     let half_made = format!("{complete}{NEW_SUFFIX}");
     for _ in 0..ATTEMPTS_MAX {
@@ -154,15 +156,20 @@ fn create_lock(domain: &Domain, node: NodeId, note: &Note) -> io::Result<OwnedFd
 }
 
 /// One attempt; a node that cleans up meanwhile may take the half-made file for a dead node's.
-fn try_create_lock(domain: &Domain, half_made: &str, complete: &str, note: &Note) -> io::Result<OwnedFd> {
+fn try_create_lock(domain: &Domain, half_made: &str, complete: &str, note: &Note) -> io::Result<Unshared> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let lock = fs::openat(&domain.nodes, half_made, flags, Mode::RUSR | Mode::WUSR)?;
-    if !process::try_lock(&lock)? {
+    let lock = Unshared::new(|| {
+        // That of the attempt before, if there was one.
+        domain.remove_node_file(half_made);
+        fs::openat(&domain.nodes, half_made, flags, Mode::RUSR | Mode::WUSR)
+    })?;
+    let file = lock.get().ok_or(Errno::BADF)?;
+    if !process::try_lock(file)? {
         domain.remove_node_file(half_made);
         return Err(Errno::WOULDBLOCK);
     }
     let text = note.text();
-    if io::write(&lock, text.as_bytes())? != text.len() {
+    if io::write(file, text.as_bytes())? != text.len() {
         return Err(Errno::NOSPC);
     }
     fs::renameat(&domain.nodes, half_made, &domain.nodes, complete)?;
@@ -184,8 +191,8 @@ fn create_socket(domain: &Domain, node: NodeId) -> io::Result<Listener> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::domain::ConnectError;
     use crate::node::domain::tests::Scratch;
+    use crate::node::domain::{ConnectError, Pattern};
 
     fn member(scratch: &Scratch) -> (Membership, NodeId) {
         let id = NodeId::random().expect("random bits are available");
@@ -208,7 +215,7 @@ mod tests {
     fn a_member_that_leaves_takes_its_entries_along() {
         let scratch = Scratch::new();
         let (membership, _) = member(&scratch);
-        let name = Name::new("some/topic").expect("it is a name");
+        let name = Channel::new(Pattern::Topic, "some/topic").expect("it is a name");
         membership.enter(Role::Outlet, &name, 1).expect("it can be written");
         membership.enter(Role::Inlet, &name, 2).expect("it can be written");
         membership.withdraw(Role::Outlet, &name, 1);

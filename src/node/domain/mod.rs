@@ -3,12 +3,15 @@
 //! ```text
 //! nodes/<node id>.lock                              locked as long as the node lives; boot id, pid and name
 //! nodes/<node id>.sock                              its control socket
-//! topics/<name>/<out|in>-<node id>.<number>         an empty file for each endpoint
+//! names/<pattern>:<name>/<role>-<node id>.<number>  an empty file for each endpoint
+//! claims/<pattern>:<name>                           locked by the one that alone may write there; its epoch
 //! ```
 //!
 //! A lock or socket appears by rename, complete. Whoever opens the domain removes what nodes of this boot left
 //! behind when they were killed; what another boot or machine wrote is left alone and never connected to.
 
+mod channel;
+mod claim;
 mod directory;
 mod entry;
 mod membership;
@@ -25,7 +28,10 @@ use rustix::net::SocketAddrUnix;
 use super::error::OpenError;
 use super::identity::NodeId;
 use crate::os::process;
-use crate::os::socket::Channel;
+use crate::os::socket;
+pub use channel::Channel;
+pub use channel::Pattern;
+pub(crate) use claim::{Claim, ClaimError, EPOCH_MAX};
 use directory::Directory;
 pub(crate) use directory::Location;
 pub(crate) use entry::Role;
@@ -42,7 +48,8 @@ const SOCKET_PATH_MAX: usize = 108;
 pub(crate) struct Domain {
     root: Directory,
     nodes: Directory,
-    topics: Directory,
+    names: Directory,
+    claims: Directory,
     boot_id: String,
 }
 
@@ -73,17 +80,29 @@ impl Domain {
             return Err(OpenError::Nobody);
         }
         let root = location.open()?;
-        let (nodes, topics) = (root.subdirectory("nodes")?, root.subdirectory("topics")?);
+        let (nodes, names) = (root.subdirectory("nodes")?, root.subdirectory("names")?);
+        let claims = root.subdirectory("claims")?;
         let boot_id = process::boot_id().map_err(|error| OpenError::System {
             action: "read this boot's id from /proc/sys/kernel/random/boot_id".to_owned(),
             source: Errno::from_io_error(&error).unwrap_or(Errno::IO),
         })?;
-        let domain = Self { root, nodes, topics, boot_id };
+        let domain = Self { root, nodes, names, claims, boot_id };
         domain.reap().map_err(|source| OpenError::System {
             action: format!("clean up the domain directory {}", domain.path().display()),
             source,
         })?;
         Ok(domain)
+    }
+
+    /// The nodes of this boot, each with its name and process, dead or alive.
+    pub(crate) fn nodes(&self) -> io::Result<Vec<(NodeId, String, u32)>> {
+        let nodes = self.nodes.names()?.into_iter().filter_map(|file| {
+            let node = file.strip_suffix(LOCK_SUFFIX)?.parse().ok()?;
+            let (_, note) = Note::read(&self.nodes, &file).ok()?;
+            let note = note.filter(|note| note.boot_id == self.boot_id)?;
+            Some((node, note.name, note.pid.parse().unwrap_or_default()))
+        });
+        Ok(nodes.collect())
     }
 
     /// The domain's directory.
@@ -97,12 +116,13 @@ impl Domain {
     }
 
     /// Connects to the control socket of `node`. Does not block.
-    pub(crate) fn connect(&self, node: NodeId) -> Result<Channel, ConnectError> {
+    pub(crate) fn connect(&self, node: NodeId) -> Result<socket::Channel, ConnectError> {
         if !self.is_of_this_boot(node)? {
             return Err(ConnectError::Gone);
         }
-        let channel =
-            self.address(&format!("{node}{SOCKET_SUFFIX}")).and_then(|address| Channel::connect(&address));
+        let channel = self
+            .address(&format!("{node}{SOCKET_SUFFIX}"))
+            .and_then(|address| socket::Channel::connect(&address));
         let channel = channel.map_err(ConnectError::from)?;
         let uid = channel.peer_uid().map_err(ConnectError::Resource)?;
         if is_our_user(uid) { Ok(channel) } else { Err(ConnectError::ForeignUser { uid }) }
@@ -130,6 +150,15 @@ impl Domain {
     fn remove_node_file(&self, file: &str) {
         // What is gone already needs no removal, and what cannot be removed the next open tries again.
         let _ = fs::unlinkat(&self.nodes, file, AtFlags::empty());
+    }
+}
+
+/// Whether the name still means the file that we opened: it may have been renamed or removed since.
+fn is_still(directory: &Directory, file: &str, opened: impl AsFd) -> bool {
+    let now = fs::statat(directory, file, AtFlags::SYMLINK_NOFOLLOW);
+    match (now, fs::fstat(opened)) {
+        (Ok(now), Ok(opened)) => (now.st_dev, now.st_ino) == (opened.st_dev, opened.st_ino),
+        _ => false,
     }
 }
 
@@ -182,12 +211,12 @@ pub(crate) mod tests {
             Domain::open(&self.location()).expect("the domain can be opened")
         }
 
-        /// Every file and every topic directory in the domain.
+        /// Every file and every name's directory in the domain.
         pub(crate) fn leftovers(&self) -> Vec<PathBuf> {
             let list = |path: PathBuf| std::fs::read_dir(path).expect("it is a directory");
             let nodes = list(self.0.join("domain/nodes"));
             nodes
-                .chain(list(self.0.join("domain/topics")))
+                .chain(list(self.0.join("domain/names")))
                 .map(|entry| entry.expect("readable").path())
                 .collect()
         }

@@ -41,8 +41,8 @@ pub enum NameError {
 impl Name {
     /// The longest name, in bytes.
     pub(crate) const BYTES_MAX: usize = 200;
-    /// The longest file name that a file system takes, in bytes.
-    const FILE_BYTES_MAX: usize = 255;
+    /// The longest file name that a file system takes, in bytes, less what a channel puts before it.
+    const FILE_BYTES_MAX: usize = 255 - "service:".len();
 
     /// The text as a name, if it is one.
     pub(crate) fn new(text: &str) -> Result<Self, NameError> {

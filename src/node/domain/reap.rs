@@ -4,21 +4,21 @@
 //! lock file last, so that two who clean up do not meet, and one who is killed meanwhile leaves the rest to be found.
 
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
 
 use rustix::fs::{self, AtFlags};
 use rustix::io::{self, Errno};
 
-use super::Domain;
 use super::entry;
 use super::membership::{LOCK_SUFFIX, NEW_SUFFIX, Note, SOCKET_SUFFIX};
+use super::{Domain, is_still};
 use crate::node::identity::NodeId;
 use crate::os::process;
+use crate::os::unshared::Unshared;
 
 /// A lock file whose node is dead, locked by us.
 struct DeadLock {
     file: String,
-    _lock: OwnedFd,
+    _lock: Unshared,
 }
 
 impl Domain {
@@ -37,7 +37,7 @@ impl Domain {
         for lock in &dead {
             self.remove_node_file(&lock.file);
         }
-        Ok(())
+        self.reap_claims()
     }
 
     /// Locks the file if it is the lock of a dead node of this boot, or one that a dead node did not complete.
@@ -47,24 +47,22 @@ impl Domain {
         if !is_complete && !is_half_made {
             return None;
         }
-        let (lock, note) = Note::read(&self.nodes, file).ok()?;
+        let mut note = None;
+        let lock = Unshared::new(|| {
+            let (lock, read) = Note::read(&self.nodes, file)?;
+            note = read;
+            Ok(lock)
+        });
+        let lock = lock.ok()?;
         let is_of_this_boot = match note {
             Some(note) => note.boot_id == self.boot_id,
             None => is_half_made,
         };
-        if !is_of_this_boot || !process::try_lock(&lock).ok()? || !self.is_still(file, &lock) {
+        let opened = lock.get()?;
+        if !is_of_this_boot || !process::try_lock(opened).ok()? || !is_still(&self.nodes, file, opened) {
             return None;
         }
         Some(DeadLock { file: file.to_owned(), _lock: lock })
-    }
-
-    /// Whether the name still means the file that we opened: it may have been renamed or removed since.
-    fn is_still(&self, file: &str, opened: &OwnedFd) -> bool {
-        let now = fs::statat(&self.nodes, file, AtFlags::SYMLINK_NOFOLLOW);
-        match (now, fs::fstat(opened)) {
-            (Ok(now), Ok(opened)) => (now.st_dev, now.st_ino) == (opened.st_dev, opened.st_ino),
-            _ => false,
-        }
     }
 
     /// Whether a node has a lock file: it is there before anything else of the node, and goes after it.
@@ -74,15 +72,15 @@ impl Domain {
     }
 
     fn remove_entries_of(&self, dead: &BTreeSet<NodeId>) -> io::Result<()> {
-        for topic in self.topics.names()? {
-            for file in self.files_of_topic(&topic)? {
+        for name in self.names.names()? {
+            for file in self.files_of_name(&name)? {
                 let node = entry::parse(&file).map(|(_, id)| id.node);
                 if node.is_some_and(|node| dead.contains(&node) || !self.has_lock(node)) {
                     // What somebody else removed meanwhile needs no removal.
-                    let _ = fs::unlinkat(&self.topics, format!("{topic}/{file}"), AtFlags::empty());
+                    let _ = fs::unlinkat(&self.names, format!("{name}/{file}"), AtFlags::empty());
                 }
             }
-            self.remove_topic_if_empty(&topic);
+            self.remove_name_if_empty(&name);
         }
         Ok(())
     }
@@ -96,7 +94,7 @@ fn node_of_socket(file: &str) -> Option<NodeId> {
 mod tests {
     use super::*;
     use crate::node::domain::tests::Scratch;
-    use crate::node::domain::{Membership, Name, Role};
+    use crate::node::domain::{Channel, Membership, Name, Pattern, Role};
 
     fn member(scratch: &Scratch) -> Membership {
         let id = NodeId::random().expect("random bits are available");
@@ -107,7 +105,8 @@ mod tests {
     fn leave_as_dead(scratch: &Scratch) {
         let domain = scratch.path().join("domain");
         let membership = member(scratch);
-        membership.enter(Role::Outlet, &Name::new("t").expect("it is a name"), 1).expect("it can be written");
+        let channel = Channel::new(Pattern::Topic, "t").expect("it is a name");
+        membership.enter(Role::Outlet, &channel, 1).expect("it can be written");
         let saved = scratch.path().join("saved");
         copy_all(&domain, &saved);
         drop(membership);
@@ -162,7 +161,7 @@ mod tests {
     fn half_made_files_and_orphans_are_removed() {
         let scratch = Scratch::new();
         scratch.domain();
-        let (nodes, topics) = (scratch.path().join("domain/nodes"), scratch.path().join("domain/topics"));
+        let (nodes, topics) = (scratch.path().join("domain/nodes"), scratch.path().join("domain/names"));
         let node = NodeId::from_bits(1);
         for suffix in [".lock.new", ".sock.new", ".sock"] {
             std::fs::write(nodes.join(format!("{node}{suffix}")), "").expect("writable");

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::FRAME_BYTES_MAX;
-use crate::node::domain::Name;
+use crate::node::domain::{Channel, Name, Pattern, Role};
 use crate::node::identity::{EndpointId, NodeId};
 
 /// The longest text in a frame, in bytes; longer ones of ours are cut.
@@ -82,6 +82,10 @@ impl Writer {
         self.node(id.node).u64(id.number)
     }
 
+    pub(super) fn channel(&mut self, channel: &Channel) -> &mut Self {
+        self.u8(channel.pattern().code()).text(channel.name())
+    }
+
     pub(super) fn text(&mut self, text: &str) -> &mut Self {
         let mut end = text.len().min(TEXT_BYTES_MAX);
         while !text.is_char_boundary(end) {
@@ -151,6 +155,21 @@ impl<'a> Reader<'a> {
         let bytes = self.bytes(length)?;
         let text = std::str::from_utf8(bytes).map_err(|_| WireError::Text)?;
         if length > TEXT_BYTES_MAX { Err(WireError::Text) } else { Ok(text.to_owned()) }
+    }
+
+    pub(super) fn channel(&mut self) -> Result<Channel, WireError> {
+        let pattern = self.pattern()?;
+        Channel::new(pattern, &self.text()?).map_err(|_| WireError::Name)
+    }
+
+    pub(super) fn pattern(&mut self) -> Result<Pattern, WireError> {
+        let code = self.u8()?;
+        Pattern::of_code(code).ok_or(WireError::Number { what: "pattern", value: code.into() })
+    }
+
+    pub(super) fn role(&mut self) -> Result<Role, WireError> {
+        let code = self.u8()?;
+        Role::of_code(code).ok_or(WireError::Number { what: "role", value: code.into() })
     }
 
     pub(super) fn name(&mut self) -> Result<Name, WireError> {

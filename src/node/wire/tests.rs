@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::node::domain::Pattern;
+use crate::node::report::{EndpointRole, InletReport, OutletReport, ReaderReport};
 
 fn endpoint(number: u64) -> EndpointId {
     EndpointId { node: NodeId::from_bits(0x0102), number }
@@ -10,8 +12,8 @@ fn null() -> Arc<OwnedFd> {
     Arc::new(std::fs::File::open("/dev/null").expect("it is everywhere").into())
 }
 
-fn name() -> Name {
-    Name::new("t").expect("it is a name")
+fn channel() -> Channel {
+    Channel::new(Pattern::Topic, "t").expect("it is a name")
 }
 
 fn descriptor() -> TypeDescriptor {
@@ -19,49 +21,100 @@ fn descriptor() -> TypeDescriptor {
     TypeDescriptor { name: "Pose".into(), size: 8, align: 8, shape: Shape::One, fields }
 }
 
+fn report_items(outlet: EndpointId, inlet: EndpointId) -> Vec<ReportItem> {
+    let report = OutletReport {
+        id: outlet,
+        pattern: Pattern::Queue,
+        name: "t".to_owned(),
+        role: EndpointRole::Keeper,
+        message_type: Some(descriptor()),
+        policy: "latest",
+        sent: 3,
+        waiting: 4,
+        is_blocked: true,
+        readers: Vec::new(),
+    };
+    let reader = ReaderReport { id: inlet, is_reliable: true, lag: 1, lost: 2, is_blocking: false };
+    let taker = InletReport {
+        id: inlet,
+        pattern: Pattern::Queue,
+        name: "t".to_owned(),
+        role: EndpointRole::Server,
+        message_type: None,
+        is_observer: true,
+        publishers: 1,
+        received: 2,
+        lost: 3,
+    };
+    vec![ReportItem::Outlet(report), ReportItem::Reader(reader), ReportItem::Inlet(taker)]
+}
+
+fn join(outlet: EndpointId, inlet: EndpointId) -> Join {
+    Join {
+        outlet,
+        inlet,
+        cursor_offset: 128,
+        hold_limit: 64,
+        notes: 32,
+        sleeper_line: 7,
+        fences_for_all: true,
+        is_observer: true,
+        history: 9,
+        generation: 1,
+        cursor: Some(null()),
+        eventfd: Some(null()),
+    }
+}
+
 /// One frame of each kind.
 fn frames() -> Vec<Frame> {
     let (outlet, inlet) = (endpoint(1), endpoint(2));
     let hello = Hello {
         version_min: 1,
-        version: 1,
+        version: PROTOCOL_VERSION,
         node: NodeId::from_bits(3),
         name: "n".to_owned(),
         pid: 4,
         pidfd: null(),
         bell: null(),
-        eventfd: Some(null()),
+        eventfd: null(),
     };
     let offer = Offer {
         outlet,
-        name: name(),
+        channel: channel(),
+        form: Form::Board,
+        lane: Some(Lane { to: inlet, from: outlet, accepts: Some(descriptor()) }),
         descriptor: descriptor(),
         overflow: 1,
+        is_stamped: true,
+        header: Some(descriptor()),
         slots: 8,
         stride: 64,
         payload_offset: 8,
-        sleepers_line: 5,
         sleeper_line: 6,
+        generation: 1,
+        base: 5,
         ring: null(),
     };
-    let join = Join {
-        outlet,
-        inlet,
-        cursor_offset: 128,
-        hold_limit: 64,
-        sleeper_line: 7,
-        fences_for_all: true,
-        cursor: null(),
-    };
+    let join = join(outlet, inlet);
+    let items = report_items(outlet, inlet);
     let difference = Difference { what: "size".to_owned(), ours: "8".to_owned(), theirs: "4".to_owned() };
     vec![
         Frame::Hello(hello),
         Frame::Versions { version_min: 1, version: 2 },
-        Frame::Seek { inlet, name: name() },
-        Frame::Offer(offer),
+        Frame::Seek { inlet, role: Role::Inlet, channel: channel() },
+        Frame::Offer(Box::new(offer)),
         Frame::Done { endpoint: inlet },
         Frame::Join(join),
-        Frame::Admit(Admission { outlet, inlet, start: 9, sleepers_bit: 3, segments: Vec::new() }),
+        Frame::Admit(Admission {
+            outlet,
+            inlet,
+            start: 9,
+            sleepers_line: 5,
+            sleepers_bit: 3,
+            segments: Vec::new(),
+            ring: None,
+        }),
         Frame::Refuse { outlet, inlet, refusal: Refusal::Type(difference) },
         Frame::Refuse { outlet, inlet, refusal: Refusal::Limit { what: "w".to_owned(), limit: 5 } },
         Frame::Refuse { outlet, inlet, refusal: Refusal::Unusable { reason: "r".to_owned() } },
@@ -69,6 +122,12 @@ fn frames() -> Vec<Frame> {
         Frame::OutletLeft { outlet },
         Frame::PairLeft { outlet, inlet },
         Frame::Taken { count: 2 },
+        Frame::Listen { outlet, inlet, eventfd: null() },
+        Frame::Bell { index: 1, memory: null() },
+        Frame::Inspect,
+        Frame::Ring(NewRing { outlet, generation: 1, start: 5, memory: null() }),
+        Frame::Detached { outlet, inlet },
+        Frame::Report { is_last: true, items },
     ]
 }
 
@@ -112,8 +171,9 @@ fn frames_have_these_bytes() {
     assert_eq!(bytes(Frame::Versions { version_min: 1, version: 2 }), [2, 0, 1, 0, 2, 0]);
     let mut seek = vec![3, 0, 2, 1];
     seek.extend([0; 14]);
-    seek.extend([2, 0, 0, 0, 0, 0, 0, 0, 1, 0, b't']);
-    assert_eq!(bytes(Frame::Seek { inlet: endpoint(2), name: name() }), seek);
+    seek.extend([2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, b't']);
+    let frame = Frame::Seek { inlet: endpoint(2), role: Role::Inlet, channel: channel() };
+    assert_eq!(bytes(frame), seek);
 }
 
 #[test]
@@ -150,7 +210,7 @@ fn a_description_beyond_a_frame_is_not_sent() {
 
 proptest! {
     #[test]
-    fn garbage_is_an_error_and_nothing_worse(bytes in proptest::collection::vec(any::<u8>(), 0..400), kind in 0u16..14) {
+    fn garbage_is_an_error_and_nothing_worse(bytes in proptest::collection::vec(any::<u8>(), 0..400), kind in 0u16..20) {
         let _ = Frame::decode(&bytes, Vec::new());
         let mut with_kind = kind.to_le_bytes().to_vec();
         with_kind.extend(&bytes);

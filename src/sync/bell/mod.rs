@@ -24,11 +24,13 @@ mod fencing;
 mod memory;
 
 use super::door::{AtomicU32, AtomicU64, Ordering};
-use crate::layout::bell::{ARMED_GENERATION_SHIFT, ARMED_MODE_MASK, MODE_AWAKE, MODE_EVENT, MODE_FUTEX};
+use crate::layout::bell::{
+    ARMED_GENERATION_SHIFT, ARMED_MODE_MASK, MODE_AWAKE, MODE_EVENT, MODE_FUTEX, MODE_OWN_EVENT,
+};
 #[cfg(not(loom))]
 pub(crate) use fencing::Fencing;
 #[cfg(not(loom))]
-pub(crate) use memory::{Bell, BellFull, Line, PeerBell, PeerSleeper, PeerSleepers};
+pub(crate) use memory::{Bell, Line, PeerBell, PeerSleeper, PeerSleepers};
 
 /// How a sleeper waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub(crate) enum Mode {
     Futex,
     /// On its node's eventfd.
     Event,
+    /// On an eventfd of its own.
+    OwnEvent,
 }
 
 /// The value of `counter` before a sleeper looked for news: it sleeps only while that stands.
@@ -59,6 +63,7 @@ impl SleeperWords<'_> {
         let mode = match mode {
             Mode::Futex => MODE_FUTEX,
             Mode::Event => MODE_EVENT,
+            Mode::OwnEvent => MODE_OWN_EVENT,
         };
         self.armed.store(generation << ARMED_GENERATION_SHIFT | mode, Ordering::Relaxed);
         ticket
@@ -70,6 +75,11 @@ impl SleeperWords<'_> {
         self.armed.store(generation | MODE_AWAKE, Ordering::Relaxed);
     }
 
+    /// Whether somebody has raised the counter since.
+    pub(crate) fn is_rung(self, ticket: Ticket) -> bool {
+        self.counter.load(Ordering::Acquire) != ticket.0
+    }
+
     /// Raises the counter of a sleeper that has not been woken by us in this generation, which `woken`
     /// remembers; `Some` says how it has to be woken. After the news and a full fence.
     pub(crate) fn raise(self, woken: &mut u64) -> Option<Mode> {
@@ -77,6 +87,7 @@ impl SleeperWords<'_> {
         let mode = match armed & ARMED_MODE_MASK {
             MODE_FUTEX => Mode::Futex,
             MODE_EVENT => Mode::Event,
+            MODE_OWN_EVENT => Mode::OwnEvent,
             _ => return None,
         };
         if armed == *woken {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::ChunkAddress;
 use crate::layout::pool::{CHUNK_ALIGN, CHUNKS_MAX, CHUNKS_OFFSET};
 use crate::segment::{Created, Kind, Proven, Segment, SegmentError};
+use crate::sync::copy::copy_out;
 
 /// The chunks of one mapped pool segment.
 #[derive(Clone, Debug)]
@@ -59,6 +60,17 @@ impl PoolMemory {
         self.chunk_bytes
     }
 
+    /// Copies the first bytes of a chunk; `false` if the segment has not as many. They may be torn if the publisher is not
+    /// to be trusted.
+    pub(crate) fn copy_payload(&self, chunk: u32, to: &mut [u8]) -> bool {
+        if chunk >= self.count || to.len() > self.chunk_bytes {
+            return false;
+        }
+        // SAFETY: in the proven range by the check; chunks are aligned to pages.
+        unsafe { copy_out(self.chunks.start().add(chunk as usize * self.chunk_bytes), to) };
+        true
+    }
+
     /// The first `length` bytes of a chunk, if the segment has them.
     ///
     /// # Safety
@@ -89,6 +101,21 @@ impl OwnChunks {
     pub(crate) fn add(&mut self, memory: PoolMemory) {
         assert!(memory.chunks.is_writable(), "chunks are lent from segments of our own");
         self.segments.push(memory);
+    }
+
+    /// The first `length` bytes of a chunk, which carries a message, or one that is being written.
+    ///
+    /// # Panics
+    /// If they do not lie in the chunk: an error in this library.
+    pub(crate) fn payload(&self, address: ChunkAddress, length: usize) -> &[u8] {
+        let memory = &self.segments[address.segment as usize];
+        assert!(address.chunk < memory.count && length <= memory.chunk_bytes, "messages lie in their chunk");
+        // SAFETY: in the proven range by the assertion; memory of our own, which only `payload_mut` writes, and that
+        // borrows these chunks exclusively.
+        unsafe {
+            let start = memory.chunks.start().add(address.chunk as usize * memory.chunk_bytes);
+            std::slice::from_raw_parts(start.as_ptr(), length)
+        }
     }
 
     /// The first `length` bytes of a chunk that has been taken from the pool and carries no message yet.

@@ -1,7 +1,8 @@
 //! The pool: where messages lie that are too long for a slot.
 //!
 //! The publisher alone decides which chunk carries which message, so allocation is private and plain: a list of
-//! free chunks for each size class. What its readers say – cursors and pins – comes in through [`Pool::reclaim`].
+//! free chunks for each size class. A chunk comes back in two steps: [`Pool::expire`] says up to where messages need not
+//! be there any more, and [`Pool::sweep`], after a scan of the pins, which of them are still held.
 //!
 //! A stream goes round in a **window** of chunks, those that came back last, however many there are besides: few
 //! enough to stay in the cache that the processors share, and enough for a chunk to have left the writer's own cache
@@ -44,11 +45,14 @@ pub(crate) fn window_of(class: usize, cache_bytes: usize) -> usize {
     (bytes / class).max(2)
 }
 
-/// How many chunks of this class one segment gets: its window, or as many as `bytes_max` has room for, but two.
-pub(crate) fn chunks_per_segment(class: usize, window: usize, bytes_max: usize) -> u32 {
-    let count = window.min(bytes_max / class).max(2);
+/// How many chunks of this class one segment gets: its window, or as many as `bytes_max` has room for, but `least`.
+pub(crate) fn chunks_per_segment(class: usize, window: usize, bytes_max: usize, least: usize) -> u32 {
+    let count = window.min(bytes_max / class).max(least);
     u32::try_from(count).unwrap_or(CHUNKS_MAX).min(CHUNKS_MAX)
 }
+
+/// Room for expired messages that is set aside at creation.
+const HELD_EXPECTED: usize = 256;
 
 /// A message on its way, with the chunk that carries it.
 #[derive(Clone, Copy, Debug)]
@@ -76,19 +80,28 @@ pub(crate) struct Pool {
     /// The place among the classes of each segment's own.
     segments: Vec<usize>,
     in_flight: VecDeque<Flight>,
+    /// Slots of the ring.
+    slots: usize,
+    /// Expired, and not yet known to be held by nobody.
     held: Vec<Flight>,
+    /// As good as expired, but for somebody who was let go of and has still to read them.
+    parked: Vec<Flight>,
     allocated_bytes: usize,
 }
 
+/// Room for all messages that a ring has on their way, with its pages there from the start: a send must not be the first to
+/// touch one. Most publishers never have a chunk, and so none of this.
+fn flights_for(slots: usize) -> VecDeque<Flight> {
+    let nowhere = Flight { sequence: u64::MAX, chunk: ChunkAddress { segment: u32::MAX, chunk: u32::MAX } };
+    let mut flights = VecDeque::from(vec![nowhere; slots + 1]);
+    flights.clear();
+    flights
+}
+
 impl Pool {
-    /// An empty pool for a ring of `slots`, which never have more messages on their way. The list of those has its
-    /// pages from the start: a send must not be the first to touch one.
+    /// An empty pool for a ring of `slots`, which never have more messages on their way.
     pub(crate) fn for_ring(slots: usize) -> Self {
-        let nowhere =
-            Flight { sequence: u64::MAX, chunk: ChunkAddress { segment: u32::MAX, chunk: u32::MAX } };
-        let mut in_flight = VecDeque::from(vec![nowhere; slots + 1]);
-        in_flight.clear();
-        Self { in_flight, ..Self::default() }
+        Self { slots, held: Vec::with_capacity(HELD_EXPECTED), ..Self::default() }
     }
 
     /// The free chunk of this class whose turn it is: the oldest of the window.
@@ -97,6 +110,16 @@ impl Pool {
         let newer = class.window.saturating_sub(class.in_flight).max(1);
         let oldest = class.free.len().saturating_sub(newer);
         class.free.remove(oldest)
+    }
+
+    /// As [`Pool::take`], or else a chunk of the next larger class that has one.
+    pub(crate) fn take_any(&mut self, chunk_bytes: usize) -> Option<ChunkAddress> {
+        let own = self.take(chunk_bytes);
+        own.or_else(|| {
+            let larger = self.classes.iter_mut().filter(|class| class.chunk_bytes > chunk_bytes);
+            let next = larger.filter(|class| !class.free.is_empty()).min_by_key(|class| class.chunk_bytes)?;
+            next.free.pop_back()
+        })
     }
 
     /// Puts back a chunk that carries no message.
@@ -114,24 +137,84 @@ impl Pool {
         self.in_flight.push_back(Flight { sequence, chunk });
     }
 
-    /// Frees what lies below `released`, but for what is in `held`, which ascends.
-    pub(crate) fn reclaim(&mut self, released: u64, held: &[u64]) {
-        let is_held = |sequence: u64| held.binary_search(&sequence).is_ok();
-        while self.in_flight.front().is_some_and(|flight| flight.sequence < released)
+    /// Messages below `bound` are on their way no more, and `withdraw` is told of each; their chunks come free with a
+    /// sweep. At most `most` of them, the oldest first; how many. Those that `is_unread` names by number are put aside until it
+    /// names them no more.
+    pub(crate) fn expire(
+        &mut self,
+        bound: u64,
+        most: usize,
+        is_unread: impl Fn(u64) -> bool,
+        mut withdraw: impl FnMut(u64),
+    ) -> usize {
+        for flight in self.parked.extract_if(.., |flight| !is_unread(flight.sequence)) {
+            withdraw(flight.sequence);
+            self.held.push(flight);
+        }
+        let mut count = 0;
+        while count < most
+            && self.in_flight.front().is_some_and(|flight| flight.sequence < bound)
             && let Some(flight) = self.in_flight.pop_front()
         {
             self.class_of(flight.chunk).in_flight -= 1;
-            if is_held(flight.sequence) { self.held.push(flight) } else { self.put_back(flight.chunk) }
-        }
-        let mut index = 0;
-        while index < self.held.len() {
-            if is_held(self.held[index].sequence) {
-                index += 1;
+            if is_unread(flight.sequence) {
+                self.parked.push(flight);
             } else {
-                let flight = self.held.swap_remove(index);
+                withdraw(flight.sequence);
+                self.held.push(flight);
+            }
+            count += 1;
+        }
+        count
+    }
+
+    /// Frees what has expired, but for what is held.
+    pub(crate) fn sweep(&mut self, is_held: impl Fn(u64) -> bool) {
+        let mut expired = std::mem::take(&mut self.held);
+        expired.retain(|flight| {
+            let is_held = is_held(flight.sequence);
+            if !is_held {
                 self.put_back(flight.chunk);
             }
-        }
+            is_held
+        });
+        self.held = expired;
+    }
+
+    /// Bytes of the chunks that have expired and are held by somebody whom `is_excluded` names by its message.
+    pub(crate) fn held_bytes(&self, is_excluded: impl Fn(u64) -> bool) -> usize {
+        let excluded = self.held.iter().filter(|flight| is_excluded(flight.sequence));
+        excluded
+            .chain(&self.parked)
+            .map(|flight| self.classes[self.segments[flight.chunk.segment as usize]].chunk_bytes)
+            .sum()
+    }
+
+    /// Chunks that are free.
+    pub(crate) fn free(&self) -> usize {
+        self.classes.iter().map(|class| class.free.len()).sum()
+    }
+
+    /// Messages on their way.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// The oldest message whose chunk is not free again.
+    pub(crate) fn oldest_kept(&self) -> Option<u64> {
+        let kept = self.held.iter().chain(&self.parked).chain(self.in_flight.front());
+        kept.map(|flight| flight.sequence).min()
+    }
+
+    /// The oldest message on its way.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.in_flight.front().map(|flight| flight.sequence)
+    }
+
+    /// Whether the message lies in a chunk, on its way or held.
+    pub(crate) fn carries(&self, sequence: u64) -> bool {
+        self.in_flight.binary_search_by_key(&sequence, |flight| flight.sequence).is_ok()
+            || self.held.iter().chain(&self.parked).any(|flight| flight.sequence == sequence)
     }
 
     /// Whether as many messages of this class are on their way as its window has chunks: one more would leave it.
@@ -149,6 +232,24 @@ impl Pool {
         self.class(chunk_bytes).is_some()
     }
 
+    /// Whether a message below `bound` is on its way in a chunk of so many bytes at least.
+    pub(crate) fn is_in_flight(&self, chunk_bytes: usize, bound: u64) -> bool {
+        let mut below = self.in_flight.iter().take_while(|flight| flight.sequence < bound);
+        below.any(|flight| {
+            self.classes[self.segments[flight.chunk.segment as usize]].chunk_bytes >= chunk_bytes
+        })
+    }
+
+    /// Whether a chunk is free that has so many bytes at least.
+    pub(crate) fn has_free(&self, chunk_bytes: usize) -> bool {
+        self.classes.iter().any(|class| class.chunk_bytes >= chunk_bytes && !class.free.is_empty())
+    }
+
+    /// Whether any chunk has so many bytes at least.
+    pub(crate) fn has_room_for(&self, chunk_bytes: usize) -> bool {
+        self.classes.iter().any(|class| class.chunk_bytes >= chunk_bytes)
+    }
+
     /// Bytes of all chunks.
     pub(crate) fn allocated_bytes(&self) -> usize {
         self.allocated_bytes
@@ -161,6 +262,9 @@ impl Pool {
 
     /// Adds a segment of so many free chunks of a class that goes round in this window.
     pub(crate) fn add_segment(&mut self, chunk_bytes: usize, window: usize, chunks: u32) {
+        if self.segments.is_empty() {
+            self.in_flight = flights_for(self.slots);
+        }
         let segment = self.next_segment();
         let place = self.place(chunk_bytes).unwrap_or_else(|| {
             self.classes.push(Class { chunk_bytes, window, chunks: 0, in_flight: 0, free: VecDeque::new() });
@@ -211,7 +315,8 @@ mod tests {
             let chunk = pool.take(4096).expect("nine are free");
             used.push(chunk);
             pool.send(chunk, sequence);
-            pool.reclaim(sequence + 1, &[]);
+            pool.expire(sequence + 1, usize::MAX, |_| false, |_| ());
+            pool.sweep(|_| false);
         }
         used.sort_by_key(|chunk| chunk.chunk);
         used.dedup();
@@ -229,10 +334,10 @@ mod tests {
 
     #[test]
     fn a_segment_keeps_to_the_limit_but_has_two_chunks() {
-        assert_eq!(chunks_per_segment(1 << 20, 8, 64 << 20), 8);
-        assert_eq!(chunks_per_segment(1 << 20, 8, 3 << 20), 3);
-        assert_eq!(chunks_per_segment(1 << 20, 8, 0), 2);
-        assert_eq!(chunks_per_segment(4096, 256, 64 << 20), CHUNKS_MAX);
+        assert_eq!(chunks_per_segment(1 << 20, 8, 64 << 20, 2), 8);
+        assert_eq!(chunks_per_segment(1 << 20, 8, 3 << 20, 2), 3);
+        assert_eq!(chunks_per_segment(1 << 20, 8, 0, 2), 2);
+        assert_eq!(chunks_per_segment(4096, 256, 64 << 20, 1), CHUNKS_MAX);
     }
 
     #[test]
@@ -240,9 +345,11 @@ mod tests {
         let mut pool = pool(1);
         let chunk = pool.take(4096).expect("one is free");
         pool.send(chunk, 5);
-        pool.reclaim(6, &[5]);
+        assert_eq!(pool.expire(6, usize::MAX, |_| false, |_| ()), 1);
+        pool.sweep(|sequence| sequence == 5);
         assert_eq!(pool.take(4096), None);
-        pool.reclaim(6, &[]);
+        assert_eq!(pool.held_bytes(|sequence| sequence == 5), 4096);
+        pool.sweep(|_| false);
         assert_eq!(pool.take(4096), Some(chunk));
     }
 
@@ -252,6 +359,29 @@ mod tests {
         assert_eq!(class_of(1 << 20), Some(1 << 20));
         assert_eq!(class_of((1 << 20) + 1), Some(5 << 18));
         assert_eq!(class_of(usize::MAX), None);
+    }
+
+    #[test]
+    fn what_is_in_flight_is_told_apart_by_size_and_age() {
+        let mut pool = pool(1);
+        pool.add_segment(8192, 2, 1);
+        let chunk = pool.take(4096).expect("one is free");
+        pool.send(chunk, 5);
+        assert!(pool.is_in_flight(4096, 6));
+        assert!(!pool.is_in_flight(4096, 5) && !pool.is_in_flight(8192, 6) && !pool.is_in_flight(12288, 6));
+        assert!(pool.has_room_for(8192) && !pool.has_room_for(12288));
+    }
+
+    #[test]
+    fn a_larger_chunk_will_do_if_there_is_no_other() {
+        let mut pool = pool(1);
+        pool.add_segment(8192, 2, 1);
+        let (own, larger) = (pool.take_any(4096), pool.take_any(4096));
+        assert_eq!((own.map(|chunk| chunk.segment), larger.map(|chunk| chunk.segment)), (Some(0), Some(1)));
+        assert_eq!((pool.take_any(4096), pool.take_any(8192)), (None, None));
+        pool.put_back(larger.expect("it was taken"));
+        assert_eq!(pool.take(4096), None);
+        assert_eq!(pool.take(8192), larger);
     }
 
     proptest! {
@@ -276,7 +406,8 @@ mod tests {
                         held.sort_unstable();
                     },
                 }
-                pool.reclaim(released, &held);
+                pool.expire(released, usize::MAX, |_| false, |_| ());
+                pool.sweep(|sequence| held.binary_search(&sequence).is_ok());
                 out.retain(|(sequence, _)| *sequence >= released || held.contains(sequence));
                 let free = pool.class(4096).map_or(0, |class| class.free.len());
                 prop_assert_eq!(free + out.len(), CHUNKS as usize);

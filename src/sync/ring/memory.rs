@@ -4,23 +4,30 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::{Reader, RingWords, Writer};
-use crate::layout::cursor::{CURSOR_LINE_BYTES, CURSOR_PLACES, PINS_MAX, PINS_OFFSET};
-use crate::layout::ring::{BLOCKED_OFFSET, BODY_PAYLOAD_OFFSET, SLOTS_OFFSET, STRIDE_ALIGN, SlotHeader};
+use super::{Marking, Reader, RingWords, Writer};
+use crate::layout::cursor::{CURSOR_LINE_BYTES, CURSOR_PLACES, NOTES_MAX, PINS_MAX, PINS_OFFSET};
+use crate::layout::ring::{
+    BLOCKED_OFFSET, BODY_PAYLOAD_OFFSET, SLOTS_OFFSET, STRIDE_ALIGN, SlotHeader, TERMS_OFFSET,
+    UNASSIGNED_OFFSET,
+};
 use crate::segment::{Created, Kind, Proven, Segment, SegmentError};
+use crate::sync::acks::AckWords;
+use crate::sync::copy::copy_out;
 use crate::sync::cursor::CursorWords;
-use crate::sync::door::AtomicU64;
+use crate::sync::door::{AtomicU64, Ordering};
 use crate::sync::geometry::Geometry;
 use crate::sync::pool::ChunkAddress;
+use crate::sync::slot::{Carriage, SlotWord};
 
-/// Payloads in bytes up to which [`Writer::put_payload`] copies word by word.
+/// Payloads in bytes up to which [`Writer::try_send_inline`] copies word by word.
 const WORDWISE_BYTES_MAX: usize = 128;
 
 /// A mapped ring segment.
 #[derive(Clone, Debug)]
 pub(crate) struct RingMemory {
     slots: Proven,
-    blocked: Proven,
+    /// The words of the first page, from `blocked` on.
+    words: Proven,
     geometry: Geometry,
 }
 
@@ -37,9 +44,26 @@ impl RingMemory {
         Ok(Self::over(&segment, geometry))
     }
 
+    /// Its shape.
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
     fn over(segment: &Arc<Segment>, geometry: Geometry) -> Self {
         let slots = segment.own_range(SLOTS_OFFSET, geometry.slots() * geometry.stride(), STRIDE_ALIGN);
-        Self { slots, blocked: segment.own_range(BLOCKED_OFFSET, 8, 8), geometry }
+        let words = segment.own_range(BLOCKED_OFFSET, UNASSIGNED_OFFSET + 8 - BLOCKED_OFFSET, 8);
+        Self { slots, words, geometry }
+    }
+
+    /// What the reader of a lane has to know, on the line of the `blocked` word.
+    #[inline]
+    pub(crate) fn terms(&self) -> &AtomicU64 {
+        self.words.word(TERMS_OFFSET - BLOCKED_OFFSET)
+    }
+
+    /// How many messages the sender of a lane has for no lane yet.
+    pub(crate) fn unassigned(&self) -> &AtomicU64 {
+        self.words.word(UNASSIGNED_OFFSET - BLOCKED_OFFSET)
     }
 
     #[inline]
@@ -60,6 +84,22 @@ impl RingMemory {
     fn header(&self, index: usize) -> NonNull<SlotHeader> {
         self.slot_start(index).cast()
     }
+
+    /// What the header of the slot at `index` says.
+    #[inline]
+    fn header_claim(&self, index: usize) -> HeaderClaim {
+        let header = self.header(index).as_ptr();
+        // SAFETY: a slot has at least 64 bytes, aligned; volatile, so that each field is read exactly once.
+        unsafe {
+            HeaderClaim {
+                address: ChunkAddress {
+                    segment: (&raw const (*header).segment).read_volatile(),
+                    chunk: (&raw const (*header).chunk).read_volatile(),
+                },
+                length: (&raw const (*header).length).read_volatile(),
+            }
+        }
+    }
 }
 
 impl RingWords for RingMemory {
@@ -71,7 +111,7 @@ impl RingWords for RingMemory {
     }
 
     fn blocked(&self) -> &AtomicU64 {
-        self.blocked.word(0)
+        self.words.word(0)
     }
 }
 
@@ -94,28 +134,97 @@ impl Writer<RingMemory> {
         unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), length) }
     }
 
-    /// Copies a payload into the next slot.
+    /// As [`Writer::payload_mut`], to read what has been written.
+    ///
+    /// # Panics
+    /// As for `payload_mut`.
+    pub(crate) fn payload(&self, length: usize) -> &[u8] {
+        assert!(
+            self.has_space() && length <= self.geometry.capacity(),
+            "only free slots are written, within bounds"
+        );
+        let start = self.words.payload_start(self.geometry.index(self.tail()));
+        // SAFETY: as for `payload_mut`, and nobody writes while `self` is borrowed.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), length) }
+    }
+
+    /// Writes and publishes a message, if it belongs into a slot, whoever holds what, and there is one. `length` is a
+    /// constant wherever the type is, and the copy is then a few moves.
     ///
     /// Short ones go word by word: a message is mostly written right before it is sent, in words, and a wider load
     /// from stores that are still on their way to the cache waits for them.
+    #[inline(always)]
+    pub(crate) fn try_send_inline(&mut self, payload: &[u8], marking: Marking) -> bool {
+        let tail = self.tail();
+        if payload.len() >= self.inline_end || tail >= self.limit {
+            return false;
+        }
+        if marking == Marking::Needed {
+            self.mark_writing();
+        }
+        let place = self.words.payload_start(self.geometry.index(tail));
+        // SAFETY: as for `payload_mut`: a free slot of ours, which the check above says is long enough.
+        unsafe { put(payload, place) };
+        self.publish(Carriage::Inline(payload.len()));
+        true
+    }
+
+    /// As [`Writer::try_send_inline`], where nobody loses messages, with the word left out that others have before them.
+    #[inline(always)]
+    pub(crate) fn try_send_bare(&mut self, payload: &[u8]) -> bool {
+        let tail = self.tail();
+        if payload.len() >= self.inline_end || tail >= self.limit {
+            return false;
+        }
+        let place = self.words.payload_start(self.geometry.index(tail));
+        // SAFETY: as for `payload_mut`: a free slot of ours, which the check above says is long enough.
+        unsafe { put(payload, place) };
+        self.publish_word(SlotWord::new(self.geometry.lap(tail), Carriage::Inline(payload.len())).bare());
+        true
+    }
+
+    /// The words of the first page.
+    pub(crate) fn memory(&self) -> &RingMemory {
+        &self.words
+    }
+
+    /// Where the message `sequence` lies, which has been published and whose slot has not been used again.
+    pub(crate) fn sent(&self, sequence: u64) -> Option<(Carriage, HeaderClaim)> {
+        let index = self.geometry.index(sequence);
+        // Relaxed: nobody else stores it.
+        let word = SlotWord::from_bits(self.words.slot(index).load(Ordering::Relaxed));
+        let is_there = word.is_message_of(self.geometry.lap(sequence));
+        word.carriage().filter(|_| is_there).map(|carriage| (carriage, self.words.header_claim(index)))
+    }
+
+    /// The first `length` bytes of the payload of a message that lies in its slot.
     ///
     /// # Panics
-    /// As [`Writer::payload_mut`].
-    #[inline]
-    pub(crate) fn put_payload(&mut self, payload: &[u8]) {
-        let place = self.payload_mut(payload.len());
-        if payload.len() > WORDWISE_BYTES_MAX {
-            return place.copy_from_slice(payload);
+    /// If no slot holds as much: an error in this library.
+    pub(crate) fn sent_payload(&self, sequence: u64, length: usize) -> &[u8] {
+        assert!(length <= self.geometry.capacity(), "only what fits is sent in a slot");
+        let start = self.words.payload_start(self.geometry.index(sequence));
+        // SAFETY: in bounds by the assertion; our own ring, which this writer alone writes, and it is borrowed.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), length) }
+    }
+
+    /// As [`Writer::try_send_inline`], where nobody loses messages, with a word before the payload.
+    #[inline(always)]
+    pub(crate) fn try_send_headed(&mut self, head: u64, payload: &[u8]) -> bool {
+        const HEAD_BYTES: usize = size_of::<u64>();
+        let tail = self.tail();
+        if payload.len().saturating_add(HEAD_BYTES) >= self.inline_end || tail >= self.limit {
+            return false;
         }
-        let (words, rest) = payload.as_chunks::<8>();
-        let (places, rest_places) = place.split_at_mut(words.len() * 8);
-        let places = places.as_mut_ptr().cast::<u64>();
-        for (index, word) in words.iter().enumerate() {
-            // SAFETY: within `places`, borrowed exclusively; payloads start at multiples of eight bytes. Volatile, so
-            // that neighbours are not merged into one wide copy.
-            unsafe { places.add(index).write_volatile(u64::from_ne_bytes(*word)) };
+        let place = self.words.payload_start(self.geometry.index(tail));
+        // SAFETY: as for `payload_mut`: a free slot of ours, which the check above says is long enough for both; payloads start
+        // at multiples of eight bytes.
+        unsafe {
+            place.cast::<u64>().write_volatile(head);
+            put(payload, place.add(HEAD_BYTES));
         }
-        rest_places.copy_from_slice(rest);
+        self.publish(Carriage::Inline(HEAD_BYTES + payload.len()));
+        true
     }
 
     /// Writes the length of a body into the header of the next slot.
@@ -145,6 +254,29 @@ impl Writer<RingMemory> {
     }
 }
 
+/// Copies a payload into a slot.
+///
+/// # Safety
+/// - `place` is aligned to eight bytes, and as many bytes from it on as the payload has are the caller's to write.
+#[inline(always)]
+unsafe fn put(payload: &[u8], place: NonNull<u8>) {
+    if payload.len() > WORDWISE_BYTES_MAX {
+        // SAFETY: the caller's.
+        unsafe { place.copy_from_nonoverlapping(NonNull::from(payload).cast(), payload.len()) };
+        return;
+    }
+    let (words, rest) = payload.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        // SAFETY: the caller's. Volatile, so that neighbours are not merged into one wide copy.
+        unsafe { place.cast::<u64>().add(index).write_volatile(u64::from_ne_bytes(*word)) };
+    }
+    // SAFETY: the caller's; the bytes after the words.
+    unsafe {
+        let place = place.add(words.len() * 8);
+        place.copy_from_nonoverlapping(NonNull::from(rest).cast(), rest.len());
+    }
+}
+
 /// What a slot header says of a message, read once. An allegation until checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeaderClaim {
@@ -171,20 +303,23 @@ impl<C: CursorWords> Reader<RingMemory, C> {
         Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), length) })
     }
 
+    /// Copies the payload of the message at `position`, as long as `to`; it may be torn. `false` if no slot holds as
+    /// much.
+    #[inline]
+    pub(crate) fn copy_payload(&self, to: &mut [u8]) -> bool {
+        if to.len() > self.geometry.capacity() {
+            return false;
+        }
+        let start = self.words.payload_start(self.geometry.index(self.position));
+        // SAFETY: in bounds, mapped while the reader lives; payloads start at multiples of eight.
+        unsafe { copy_out(start, to) };
+        true
+    }
+
     /// The header of the message at `position`, whose word [`Reader::peek`] has returned.
     #[inline]
     pub(crate) fn header_claim(&self) -> HeaderClaim {
-        let header = self.words.header(self.geometry.index(self.position)).as_ptr();
-        // SAFETY: a slot has at least 64 bytes, aligned; volatile, so that each field is read exactly once.
-        unsafe {
-            HeaderClaim {
-                address: ChunkAddress {
-                    segment: (&raw const (*header).segment).read_volatile(),
-                    chunk: (&raw const (*header).chunk).read_volatile(),
-                },
-                length: (&raw const (*header).length).read_volatile(),
-            }
-        }
+        self.words.header_claim(self.geometry.index(self.position))
     }
 }
 
@@ -193,39 +328,75 @@ impl<C: CursorWords> Reader<RingMemory, C> {
 pub(crate) struct CursorMemory {
     line: Proven,
     pins: Proven,
+    notes: Proven,
 }
 
 impl CursorMemory {
-    /// A cursor of our own with room for `hold_limit` pins, standing at zero; `place` staggers its line. With
-    /// it come the segment to hand out and the line's offset.
-    pub(crate) fn create(hold_limit: u32, place: u64) -> Result<(Self, Created, u32), SegmentError> {
-        let created = Created::new(Kind::Cursor, Self::segment_bytes(hold_limit))?;
+    /// A cursor of our own with room for so many pins and notes, standing at zero; `place` staggers its line. With it come
+    /// the segment to hand out and the line's offset.
+    pub(crate) fn create(
+        (pins, notes): (u32, u32),
+        place: u64,
+    ) -> Result<(Self, Created, u32), SegmentError> {
+        let created = Created::new(Kind::Cursor, Self::segment_bytes(pins, notes))?;
         let offset = (1 + (place % CURSOR_PLACES as u64) as usize) * CURSOR_LINE_BYTES;
-        let memory = Self::over(&created.segment, offset as u32, hold_limit)?;
+        let memory = Self::over(&created.segment, offset as u32, (pins, notes))?;
         Ok((memory, created, offset as u32))
     }
 
-    /// A peer's cursor, with its line where it claims.
-    pub(crate) fn receive(memory: impl AsFd, offset: u32, hold_limit: u32) -> Result<Self, SegmentError> {
-        if hold_limit > PINS_MAX {
-            return Err(unusable(format!("{hold_limit} pins are more than {PINS_MAX}")));
+    /// A peer's cursor with so many pins and notes, with its line where it claims.
+    pub(crate) fn receive(
+        memory: impl AsFd,
+        offset: u32,
+        (pins, notes): (u32, u32),
+    ) -> Result<Self, SegmentError> {
+        if pins > PINS_MAX {
+            return Err(unusable(format!("{pins} pins are more than {PINS_MAX}")));
         }
-        let segment = Segment::receive(memory, Kind::Cursor, Self::segment_bytes(hold_limit))?;
-        Self::over(&segment, offset, hold_limit)
+        if notes > NOTES_MAX {
+            return Err(unusable(format!("{notes} notes are more than {NOTES_MAX}")));
+        }
+        let segment = Segment::receive(memory, Kind::Cursor, Self::segment_bytes(pins, notes))?;
+        Self::over(&segment, offset, (pins, notes))
     }
 
-    fn segment_bytes(hold_limit: u32) -> usize {
-        PINS_OFFSET + (hold_limit as usize * 8).next_multiple_of(PINS_OFFSET)
+    fn segment_bytes(pins: u32, notes: u32) -> usize {
+        PINS_OFFSET + ((pins as usize + notes as usize) * 8).next_multiple_of(PINS_OFFSET)
     }
 
-    fn over(segment: &Arc<Segment>, offset: u32, hold_limit: u32) -> Result<Self, SegmentError> {
+    fn over(segment: &Arc<Segment>, offset: u32, (pins, notes): (u32, u32)) -> Result<Self, SegmentError> {
         let offset = offset as usize;
         if offset < CURSOR_LINE_BYTES || offset + CURSOR_LINE_BYTES > PINS_OFFSET || !offset.is_multiple_of(8)
         {
             return Err(unusable(format!("its cursor line is said to be at {offset}")));
         }
-        let line = segment.own_range(offset, CURSOR_LINE_BYTES, 8);
-        Ok(Self { line, pins: segment.own_range(PINS_OFFSET, hold_limit as usize * 8, 8) })
+        let (pins_bytes, notes_bytes) = (pins as usize * 8, notes as usize * 8);
+        Ok(Self {
+            line: segment.own_range(offset, CURSOR_LINE_BYTES, 8),
+            pins: segment.own_range(PINS_OFFSET, pins_bytes, 8),
+            notes: segment.own_range(PINS_OFFSET + pins_bytes, notes_bytes, 8),
+        })
+    }
+
+    /// The note at `index`, which is below their number: a word of the inlet's for its outlet, which means what the pattern
+    /// says.
+    pub(crate) fn note(&self, index: usize) -> &AtomicU64 {
+        self.notes.word(index * 8)
+    }
+
+    /// The item of a queue without depth, plus 1, that was taken last.
+    pub(crate) fn taken(&self) -> &AtomicU64 {
+        self.line.word(std::mem::offset_of!(crate::layout::cursor::CursorLine, taken))
+    }
+
+    /// How often the consumer of a queue without depth has found nothing.
+    pub(crate) fn asked(&self) -> &AtomicU64 {
+        self.line.word(std::mem::offset_of!(crate::layout::cursor::CursorLine, asked))
+    }
+
+    /// How many notes there are.
+    pub(crate) fn notes(&self) -> usize {
+        self.notes.bytes() / 8
     }
 }
 
@@ -243,11 +414,31 @@ impl CursorWords for CursorMemory {
         self.line.word(std::mem::offset_of!(crate::layout::cursor::CursorLine, pins_used))
     }
 
+    fn lost(&self) -> &AtomicU64 {
+        self.line.word(std::mem::offset_of!(crate::layout::cursor::CursorLine, lost))
+    }
+
     fn pin(&self, index: usize) -> &AtomicU64 {
         self.pins.word(index * 8)
     }
 
     fn pins(&self) -> usize {
         self.pins.bytes() / 8
+    }
+}
+
+impl AckWords for CursorMemory {
+    #[inline]
+    fn note(&self, index: usize) -> &AtomicU64 {
+        CursorMemory::note(self, index)
+    }
+
+    #[inline]
+    fn returned(&self) -> &AtomicU64 {
+        self.line.word(std::mem::offset_of!(crate::layout::cursor::CursorLine, returned))
+    }
+
+    fn left(&self) -> &AtomicU64 {
+        self.line.word(std::mem::offset_of!(crate::layout::cursor::CursorLine, left))
     }
 }

@@ -12,8 +12,8 @@ mod writer;
 use super::door::AtomicU64;
 #[cfg(not(loom))]
 pub(crate) use memory::{CursorMemory, RingMemory};
-pub(crate) use reader::{Reader, blocked_epoch, must_ring};
-pub(crate) use writer::Writer;
+pub(crate) use reader::{Reader, Sight, blocked_epoch, must_ring};
+pub(crate) use writer::{Marking, Writer};
 
 /// The words of a ring segment.
 pub(crate) trait RingWords {

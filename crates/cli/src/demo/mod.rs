@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tidepost_bench::Scratch;
 use tidepost_bench::engine::Engine;
-use tidepost_bench::report::{self, Plan, Round};
+use tidepost_bench::report::{self, Contest, Plan, Round};
 use tidepost_bench::workload::{Effort, Pattern};
 
 use crate::{Failure, text};
@@ -123,7 +123,8 @@ fn compare() -> Result<(), Failure> {
     say!(
         "3. What it costs, beside what the kernel offers (two processes, busy, every byte written and read)\n"
     );
-    let plan = |pattern, sizes| Plan { pattern, sizes, rounds: 1, effort: Effort::Quick, with_kernel: true };
+    let contest = Contest::Limits { with_kernel: true };
+    let plan = |pattern, sizes| Plan { contest, pattern, sizes, rounds: 1, effort: Effort::Quick };
     let latency = report::measure(&plan(Pattern::PingPong, vec![56, 1 << 20]), |_, _| ())?;
     let stream = report::measure(&plan(Pattern::Stream { batch: 1 }, vec![56, 1 << 20]), |_, _| ())?;
     say!("   {:14}{:>12}{:>12}{:>16}{:>12}", "", "one 56 B", "one 1 MiB", "56 B messages", "1 MiB");

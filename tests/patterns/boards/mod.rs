@@ -1,0 +1,5 @@
+//! Signals and tables.
+
+mod signals;
+mod tables;
+mod waiting;

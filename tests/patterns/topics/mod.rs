@@ -1,0 +1,13 @@
+//! Topics: what each option, call and policy promises.
+
+mod descriptors;
+mod ending;
+mod extras;
+mod letting_go;
+mod many;
+mod policies;
+mod select;
+mod stage;
+mod untyped;
+mod wait_set;
+mod waiting;
