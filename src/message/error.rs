@@ -191,6 +191,17 @@ pub enum SendError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReceiveError {
+    /// This process has no memory, or no descriptors, for what a publisher sends: what came before has been received, and
+    /// nothing more of this publisher will be. The publisher is told as well. Others are received as before.
+    #[error("{channel}: nothing more can be received from {publisher}: {source}")]
+    Segment {
+        /// Where.
+        channel: Channel,
+        /// Whose messages they are.
+        publisher: Counterpart,
+        /// What could not be had.
+        source: SegmentError,
+    },
     /// The endpoint was cancelled, or its node shut down, and nothing that could be received without waiting is left.
     #[error("{channel} was closed here")]
     Closed {

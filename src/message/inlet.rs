@@ -16,8 +16,9 @@ use super::refusals::{Refusals, refused};
 use super::state::{Base, Legacy};
 use crate::node::{
     Admission, Channel, Difference, EndpointId, EndpointRole, Form, Heir, Inlet, InletReport, Join, NewRing,
-    Node, Offer, Pattern, Peer, Refusal, Segment, TypeDescriptor, Violation,
+    Node, Offer, Pattern, Peer, Refusal, Segment, Setback, TypeDescriptor, Violation,
 };
+use crate::segment::SegmentError;
 use crate::sync::bell::{Fencing, Line, PeerBell, PeerSleepers};
 use crate::sync::geometry::Geometry;
 use crate::sync::pool::PoolMemory;
@@ -411,6 +412,7 @@ impl Inlet for SubscriberShared {
         if self.is_state() {
             self.legacy.admitted(admission.outlet, &attachment);
         }
+        let is_short = attachment.shortage().is_some();
         let end = ReceivingEnd::new(attachment, offer.geometry, admission.start, self.reading(&offer));
         let publisher = Counterpart::new(offer.from, &peer);
         state.incoming.push(Source {
@@ -424,8 +426,8 @@ impl Inlet for SubscriberShared {
             sleepers,
             _bell: peer.bell,
         });
-        // Who only passes a value on is nobody to be told of.
-        let is_publisher = !(self.is_state() && offer.base.is_relay());
+        // Who only passes a value on is nobody to be told of; for whom there is no memory, that has been told.
+        let is_publisher = !(self.is_state() && offer.base.is_relay()) && !is_short;
         if is_publisher {
             state.publishers.insert(admission.outlet, publisher.clone());
         }
@@ -438,9 +440,9 @@ impl Inlet for SubscriberShared {
         Ok(())
     }
 
-    fn segment(&self, segment: Segment) -> Result<(), Violation> {
+    fn segment(&self, segment: Segment) -> Result<(), Setback> {
         let memory = PoolMemory::receive(&segment.memory, segment.chunks, segment.chunk_bytes);
-        let memory = memory.map_err(|error| Violation(error.to_string()))?;
+        let memory = memory.map_err(Setback::of)?;
         let state = self.state();
         let attachment = state.attached.get(&segment.outlet).and_then(Weak::upgrade);
         // Before we are let in, what is news for others of our node may come in between; our admission brings all.
@@ -449,17 +451,36 @@ impl Inlet for SubscriberShared {
         let is_in_order = attachment.is_none_or(|attachment| attachment.add_segment(segment.index, memory));
         let is_in_order = is_in_order || is_joining;
         self.wake();
-        if is_in_order { Ok(()) } else { Err(Violation("a pool segment out of order".to_owned())) }
+        if is_in_order { Ok(()) } else { Err(Violation("a pool segment out of order".to_owned()).into()) }
     }
 
-    fn ring(&self, ring: NewRing) -> Result<(), Violation> {
+    fn ring(&self, ring: NewRing) -> Result<(), Setback> {
         let attached = self.state().attached.get(&ring.outlet).and_then(Weak::upgrade);
         if let Some(attachment) = attached {
             let followed = attachment.follow_into(ring.memory, ring.generation, ring.start);
-            followed.map_err(|error| Violation(error.to_string()))?;
+            followed.map_err(Setback::of)?;
             self.wake();
         }
         Ok(())
+    }
+
+    fn fall_short(&self, outlet: EndpointId, error: &SegmentError) {
+        let mut state = self.state();
+        let attachment = state.attached.get(&outlet).and_then(Weak::upgrade);
+        let publisher = state.publishers.remove(&outlet);
+        let joining = state.joining.get(&outlet).map(|joining| Arc::clone(&joining.peer.name));
+        drop(state);
+        // If it has been told that already, there is nothing new to be told.
+        if attachment.is_none_or(|attachment| !attachment.fall_short(error.clone())) {
+            return;
+        }
+        let name = publisher.as_ref().map(|publisher| Arc::clone(&publisher.node_name)).or(joining);
+        let refusal = Refusal::Unusable { reason: error.to_string() };
+        self.remember(refused(outlet.node, &name.unwrap_or_default(), refusal));
+        if let Some(publisher) = publisher {
+            self.events.push(Event::Left(publisher));
+        }
+        self.wake();
     }
 
     fn detached(&self, outlet: EndpointId) {
@@ -485,7 +506,9 @@ impl Inlet for SubscriberShared {
             self.legacy.closed(outlet, attached.as_ref());
         }
         // A stream that the subscriber has not taken over yet, with nothing in it, need not wait for that.
-        let is_over = |source: &mut Source| source.outlet == outlet && source.end.is_at_its_end();
+        let is_over = |source: &mut Source| {
+            source.outlet == outlet && source.end.is_at_its_end() && source.end.shortage().is_none()
+        };
         let over: Vec<Source> = state.incoming.extract_if(.., is_over).collect();
         state.ended.extend(over.iter().map(|source| source.publisher.id));
         if !state.ended.is_empty() {
@@ -506,6 +529,10 @@ impl Inlet for SubscriberShared {
 
     fn left(&self, outlet: EndpointId) {
         self.state().attached.remove(&outlet);
+        if self.is_state() {
+            // If we have left by ourselves, what it writes is not known here any more.
+            self.legacy.closed(outlet, None);
+        }
     }
 
     fn refused(&self, outlet: EndpointId, node_name: &str, refusal: Refusal) {

@@ -10,13 +10,14 @@ use std::time::Duration;
 use rustix::io;
 
 use super::error::{ReceiveError, Refused, TopicError, WaitError};
-use super::event::Event;
+use super::event::{Counterpart, Event};
 use super::inlet::{ReceiverOptions, Source, SubscriberShared};
 use super::payload::extent_of;
 use super::wait_set::Look;
 use crate::node::{Channel, EndpointError, EndpointId, Inlet, Node, TypeDescriptor, Violation};
 use crate::os::clock::Deadline;
 use crate::os::fork::Process;
+use crate::segment::SegmentError;
 use crate::sync::bell::{Fencing, Line, Mode, Ticket};
 use crate::sync::stream::{self, Extent, Keepsake, Lent, Poll, StreamViolation};
 
@@ -42,6 +43,8 @@ pub(super) struct Receiver {
     process: Process,
     /// In a service: whose streams are over, if any have come or gone since that was asked last.
     changes: Option<Vec<EndpointId>>,
+    /// What there was no memory for, and whose it was, until it is told.
+    shortages: Vec<(Counterpart, SegmentError)>,
     shared: Arc<SubscriberShared>,
 }
 
@@ -112,6 +115,7 @@ impl Receiver {
             armed: None,
             process: Process::current(),
             changes: None,
+            shortages: Vec::new(),
             shared: Arc::new(SubscriberShared::new(node.clone(), channel, options, line)),
         }
     }
@@ -266,10 +270,25 @@ impl Receiver {
             self.take_over();
         }
         let is_there = self.poll_in_turn(extent);
-        if is_there && self.armed.is_some() {
+        // What was found is found again.
+        let is_short = !self.shortages.is_empty() && !self.shared.is_service();
+        if (is_there || is_short) && self.armed.is_some() {
             self.disarm();
         }
-        Ok(is_there)
+        if is_short { Err(self.shortage()) } else { Ok(is_there) }
+    }
+
+    /// What has not been told yet of a publisher whose messages there was no memory for.
+    #[cold]
+    fn shortage(&mut self) -> ReceiveError {
+        let (publisher, source) = self.shortages.remove(0);
+        ReceiveError::Segment { channel: self.shared.channel.clone(), publisher, source }
+    }
+
+    /// What there was no memory for of what came from this hub.
+    pub(super) fn take_shortage(&mut self, from: EndpointId) -> Option<SegmentError> {
+        let index = self.shortages.iter().position(|(publisher, _)| publisher.id == from)?;
+        Some(self.shortages.remove(index).1)
     }
 
     /// Takes over the streams that have been admitted since.
@@ -294,11 +313,7 @@ impl Receiver {
                     return true;
                 }
                 Ok(Poll::Nothing) => {}
-                Ok(Poll::End) => {
-                    let ended = self.sources.remove(self.current).publisher.id;
-                    self.note_changes([ended]);
-                    self.tell_others();
-                }
+                Ok(Poll::End) => _ = self.end_current(),
                 Err(violation) => self.expel(violation),
             }
         }
@@ -316,14 +331,24 @@ impl Receiver {
     /// message could be had: its stream is dropped, which is an event.
     #[cold]
     fn expel(&mut self, violation: StreamViolation) {
-        let publisher = self.sources.remove(self.current).publisher.id;
-        self.note_changes([publisher]);
-        if violation.is_cut_off() {
-            self.shared.events.push(Event::Gap { publisher, lost: 1 });
-        } else {
+        let (publisher, is_short) = self.end_current();
+        if !violation.is_cut_off() {
             self.shared.node.shared().accuse(publisher.node(), &Violation(violation.to_string()));
+        } else if !is_short {
+            self.shared.events.push(Event::Gap { publisher, lost: 1 });
         }
+    }
+
+    /// The current stream is over: whose it was, and whether that is for want of memory of ours.
+    #[cold]
+    fn end_current(&mut self) -> (EndpointId, bool) {
+        let Source { publisher, end, .. } = self.sources.remove(self.current);
+        let (id, shortage) = (publisher.id, end.shortage().cloned());
+        let is_short = shortage.is_some();
+        self.shortages.extend(shortage.map(|error| (publisher, error)));
+        self.note_changes([id]);
         self.tell_others();
+        (id, is_short)
     }
 
     /// Remembers that streams have come, or are over, where somebody asks for that.

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::endpoint::{Peer, Violation};
 use super::identity::NodeId;
-use super::wire::{Encoded, FRAME_BYTES_MAX, Frame};
+use super::wire::{Encoded, FRAME_BYTES_MAX, Frame, WireError};
 use crate::os::epoll::{Epoll, Interest};
 use crate::os::socket::{Channel, FRAME_DESCRIPTORS_MAX, Received};
 
@@ -190,20 +190,32 @@ impl Connection {
     }
 
     /// The next frame that has arrived; `None` at the end of those, which is a hang-up if the flag says so.
-    pub(super) fn receive(&mut self, buffer: &mut [u8; FRAME_BYTES_MAX]) -> Result<Arrived, Violation> {
+    /// `stand_in` stands for descriptors that did not arrive.
+    pub(super) fn receive(
+        &mut self,
+        buffer: &mut [u8; FRAME_BYTES_MAX],
+        stand_in: &Arc<OwnedFd>,
+    ) -> Result<Arrived, Violation> {
+        let unreadable = |error: WireError| Violation(error.to_string());
         let received = self.channel.receive(buffer).map_err(|error| Violation(error.to_string()))?;
-        let (length, descriptors) = match received {
-            Received::Frame(length, descriptors) => (length, descriptors),
+        let (frame, count, is_bereft) = match received {
+            Received::Frame(length, descriptors) => {
+                let count = descriptors.len() as u32;
+                (Frame::decode(&buffer[..length], descriptors).map_err(unreadable)?, count, false)
+            }
+            Received::Bereft(length, arrived) => {
+                let bereft = Frame::decode_bereft(&buffer[..length], arrived, stand_in);
+                let (frame, count) = bereft.map_err(unreadable)?;
+                (frame, count, true)
+            }
             Received::Nothing => return Ok(Arrived::Nothing),
             Received::HungUp => return Ok(Arrived::HungUp),
         };
-        let count = descriptors.len() as u32;
-        let frame =
-            Frame::decode(&buffer[..length], descriptors).map_err(|error| Violation(error.to_string()))?;
         if count > 0 {
             self.put(&Frame::Taken { count }, None);
         }
-        Ok(Arrived::Frame(Box::new(frame)))
+        let frame = Box::new(frame);
+        Ok(if is_bereft { Arrived::Bereft(frame) } else { Arrived::Frame(frame) })
     }
 
     /// Stops watching the peer.
@@ -218,6 +230,8 @@ impl Connection {
 /// What a look at the socket found.
 pub(super) enum Arrived {
     Frame(Box<Frame>),
+    /// A frame for whose descriptors there was no room here: those in it are stand-ins, and none is to be used.
+    Bereft(Box<Frame>),
     Nothing,
     HungUp,
 }

@@ -14,6 +14,7 @@ use super::descriptor::{Difference, TypeDescriptor};
 use super::domain::{Channel, Role};
 use super::identity::{EndpointId, NodeId};
 use super::report::{InletReport, OutletReport};
+use crate::segment::SegmentError;
 use crate::sync::bell::PeerBell;
 
 /// The process at the other end, as both ends of a stream need it.
@@ -173,6 +174,28 @@ impl Refusal {
 #[error("{0}")]
 pub(crate) struct Violation(pub(crate) String);
 
+/// Why an inlet cannot go on with its outlet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Setback {
+    /// The outlet broke the rules.
+    Violation(Violation),
+    /// There is no memory here for what it sent, or no descriptor.
+    Shortage(SegmentError),
+}
+
+impl Setback {
+    /// What an error about a peer's segment comes down to.
+    pub(crate) fn of(error: SegmentError) -> Self {
+        if error.is_shortage() { Self::Shortage(error) } else { Violation(error.to_string()).into() }
+    }
+}
+
+impl From<Violation> for Setback {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
 /// The sending end of a stream, as the control plane sees it.
 pub(crate) trait Outlet: Send + Sync {
     fn id(&self) -> EndpointId;
@@ -204,9 +227,11 @@ pub(crate) trait Inlet: Send + Sync {
     /// The outlet let us in.
     fn admitted(&self, admission: Admission) -> Result<(), Violation>;
     /// The outlet has a further pool segment; known indices are passed over.
-    fn segment(&self, segment: Segment) -> Result<(), Violation>;
+    fn segment(&self, segment: Segment) -> Result<(), Setback>;
     /// The outlet goes on in another ring; known ones are passed over.
-    fn ring(&self, ring: NewRing) -> Result<(), Violation>;
+    fn ring(&self, ring: NewRing) -> Result<(), Setback>;
+    /// Something of the outlet's cannot be had here. What has come already is still read; then whoever reads is told.
+    fn fall_short(&self, outlet: EndpointId, error: &SegmentError);
     /// The outlet has let go of us: what it had sent until then is still read.
     fn detached(&self, outlet: EndpointId);
     /// The outlet left, or its process died: what it had sent is still read.

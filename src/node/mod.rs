@@ -39,7 +39,8 @@ pub use descriptor::{Difference, Field, Shape, TypeDescriptor};
 pub use domain::{Channel, NameError, Pattern};
 pub(crate) use domain::{Claim, ClaimError, EPOCH_MAX, Role};
 pub(crate) use endpoint::{
-    Admission, Form, Heir, Hub, Inlet, Join, Lane, NewRing, Offer, Outlet, Peer, Refusal, Segment, Violation,
+    Admission, Form, Heir, Hub, Inlet, Join, Lane, NewRing, Offer, Outlet, Peer, Refusal, Segment, Setback,
+    Violation,
 };
 pub use error::{DirectoryProblem, EndpointError, OpenError};
 pub use identity::{EndpointId, NodeId};

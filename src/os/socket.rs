@@ -1,7 +1,7 @@
 //! Unix sockets that keep frames apart and carry descriptors.
 //!
 //! `SOCK_SEQPACKET` in the file system: a frame arrives whole or not at all, and a hang-up is noticed. A frame
-//! whose descriptors did not all arrive is rejected, with those that did closed again.
+//! for whose descriptors this process has no room arrives without them, and says so.
 
 use std::ffi::{c_int, c_void};
 use std::io::{IoSlice, IoSliceMut};
@@ -45,6 +45,9 @@ pub(crate) struct Channel {
 pub(crate) enum Received {
     /// A frame of this many bytes, and the descriptors that came with it.
     Frame(usize, Vec<OwnedFd>),
+    /// A frame of this many bytes that came with more descriptors than this process has room for, or than any frame has: so
+    /// many did arrive, and have been closed.
+    Bereft(usize, usize),
     /// No frame has arrived yet.
     Nothing,
     /// The other end is closed, and all that it sent has been received.
@@ -54,9 +57,6 @@ pub(crate) enum Received {
 /// Why a frame could not be received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReceiveError {
-    /// Descriptors were lost on the way.
-    #[error("a frame's descriptors did not all arrive; raise the limit on open files")]
-    DescriptorsLost,
     /// The frame is larger than any that is allowed.
     #[error("a frame is longer than {0} B, the largest that is allowed")]
     TooLong(usize),
@@ -142,14 +142,14 @@ impl Channel {
         let message = net::recvmsg(&self.socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags)
             .map_err(ReceiveError::System)?;
         let descriptors = take_descriptors(&mut ancillary);
-        if message.flags.contains(ReturnFlags::CTRUNC) {
-            return Err(ReceiveError::DescriptorsLost);
-        }
         if message.flags.contains(ReturnFlags::TRUNC) {
             return Err(ReceiveError::TooLong(buffer_bytes));
         }
         match message.bytes {
             0 => Ok(Received::HungUp),
+            bytes if message.flags.contains(ReturnFlags::CTRUNC) => {
+                Ok(Received::Bereft(bytes, descriptors.len()))
+            }
             bytes => Ok(Received::Frame(bytes, descriptors)),
         }
     }

@@ -28,6 +28,12 @@ pub enum SegmentError {
         /// What the kernel said.
         source: Errno,
     },
+    /// The peer's memory came, and there was no descriptor left for it.
+    #[error("no descriptor is left for a {kind} segment; raise the limit on open files (RLIMIT_NOFILE)")]
+    Descriptor {
+        /// The kind of segment.
+        kind: &'static str,
+    },
     /// The peer sent something that is no sealed memory file.
     #[error("the peer's {kind} segment is refused: {reason}; check that both sides run the same version")]
     Unusable {
@@ -36,4 +42,11 @@ pub enum SegmentError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl SegmentError {
+    /// Whether it is for want of something of our own, and the peer has done nothing wrong.
+    pub(crate) fn is_shortage(&self) -> bool {
+        matches!(self, Self::Create { .. } | Self::Map { .. } | Self::Descriptor { .. })
+    }
 }

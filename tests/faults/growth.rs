@@ -2,22 +2,18 @@
 
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
 use tidepost::{
     Event, Held, HoldError, Node, Overflow, Publisher, SegmentError, SendError, Subscriber, TopicError,
 };
 
 use crate::ledger::{self, Ledger};
 use crate::parts::{say, wait};
+use crate::shortage::{TOO_MANY, starve};
 use crate::stage::{PATIENCE, Stage};
 
 const SENDER: u64 = 3;
 /// Messages of rising length, each of which is held.
 const GROWTH: u64 = 60;
-/// Bytes of address space that a starved process has left.
-const LEFT: u64 = 16 << 20;
-/// More than that.
-const TOO_MANY: usize = 32 << 20;
 
 fn length_of(number: u64) -> usize {
     2_000 + number as usize * 9_000
@@ -172,16 +168,6 @@ fn a_message_that_cannot_be_sent_is_refused_and_costs_no_other() {
             last = Some(ledger.enter(&sample.expect("it was sent and not lost")).last);
         }
     }
-}
-
-/// Leaves this process little more address space than it has.
-fn starve() {
-    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
-    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("a process has a size");
-    let kibibytes: u64 = size.trim().trim_end_matches(" kB").parse().expect("it is a number");
-    let bytes = (kibibytes << 10) + LEFT;
-    let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
-    setrlimit(Resource::As, limit).expect("a limit can be lowered");
 }
 
 /// Has no memory for a segment, neither of a pool nor of a ring, and sends what it has memory for.

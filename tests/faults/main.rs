@@ -25,6 +25,7 @@ mod service_chaos;
 mod service_kills;
 mod service_strict;
 mod services;
+mod shortage;
 mod signals;
 mod stage;
 mod states;

@@ -9,8 +9,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::stage::{DIRECTORY, PART, PATIENCE, PREFIX, Stage};
 use crate::{
     apart, chaos, domains, growth, interrupted, joiners, kills, lives, ptrace, queue_chaos, queue_kills,
-    queue_mismatch, queues, seccomp, service_chaos, service_kills, service_strict, services, signals, states,
-    stopped, tables, threads, wait_set,
+    queue_mismatch, queues, seccomp, service_chaos, service_kills, service_strict, services, shortage,
+    signals, states, stopped, tables, threads, wait_set,
 };
 
 /// The message of most tests: a number, and words that follow from it.
@@ -89,6 +89,12 @@ pub fn play() {
         "grower" => growth::grow(&node),
         "starved-publisher" => growth::starve_publisher(&node),
         "starved-subscriber" => growth::starve_subscriber(&node),
+        "falls-short" => shortage::fall_short(&node, argument),
+        "falls-short-alone" => shortage::fall_short_alone(&node),
+        "short-client" => shortage::call_for_too_much(&node, argument),
+        "short-server" => shortage::serve_too_much(&node, argument),
+        "short-consumer" => shortage::take_too_much(&node, argument),
+        "short-reader" => shortage::read_too_much(&node, argument),
         "interrupted-sender" => interrupted::send(&node),
         "interrupted-receiver" => interrupted::receive(&node),
         "interrupted-set" => interrupted::receive_in_set(&node),

@@ -12,8 +12,9 @@ use crate::message::inlet::LeaveOnDrop;
 use crate::message::refusals::{Refusals, refused};
 use crate::node::{
     Admission, Channel, EndpointId, EndpointRole, Form, Heir, Inlet, InletReport, Join, NewRing, Node, Offer,
-    Peer, Refusal, Segment, TypeDescriptor, Violation,
+    Peer, Refusal, Segment, Setback, TypeDescriptor, Violation,
 };
+use crate::segment::SegmentError;
 use crate::sync::bell::{Fencing, Line, PeerBell, PeerSleepers};
 use crate::sync::board::BoardViolation;
 
@@ -276,12 +277,20 @@ impl<V: View> Inlet for BoardInlet<V> {
         Ok(())
     }
 
-    fn segment(&self, _: Segment) -> Result<(), Violation> {
-        Err(Violation("a board with a pool".to_owned()))
+    fn segment(&self, _: Segment) -> Result<(), Setback> {
+        Err(Violation("a board with a pool".to_owned()).into())
     }
 
-    fn ring(&self, _: NewRing) -> Result<(), Violation> {
-        Err(Violation("a board that goes on in a ring".to_owned()))
+    fn ring(&self, _: NewRing) -> Result<(), Setback> {
+        Err(Violation("a board that goes on in a ring".to_owned()).into())
+    }
+
+    /// Its board is here in whole, but nobody can say any more what becomes of it.
+    fn fall_short(&self, outlet: EndpointId, error: &SegmentError) {
+        let name = self.state().writers.get(&outlet).map(|writer| Arc::clone(&writer.node_name));
+        let refusal = Refusal::Unusable { reason: error.to_string() };
+        self.remember(refused(outlet.node, &name.unwrap_or_default(), refusal));
+        self.closed(outlet);
     }
 
     fn detached(&self, outlet: EndpointId) {

@@ -456,6 +456,7 @@ fn error_of<E: Payload + fmt::Debug + ?Sized>(hub: &ServiceHub, found: Found<'_>
         }
         Found::Kept(Outcome::Failure(bytes)) => CallError::Failed { service, failure: Failure::new(bytes) },
         Found::Kept(Outcome::Lost) => CallError::ServerLost { service },
+        Found::Kept(Outcome::Short(source)) => CallError::Segment { service, source },
         Found::Lent(..) | Found::Kept(_) => CallError::Unanswered { service },
     }
 }

@@ -193,14 +193,16 @@ impl ClientCore {
     /// A server has gone, and its answers have been read.
     fn lose(&mut self, server: EndpointId) {
         let current = self.lanes.get(self.current).map(|lane| lane.server);
+        let shortage = self.receiver.take_shortage(server);
+        let lost = || shortage.clone().map_or(Outcome::Lost, Outcome::Short);
         for mut lane in self.lanes.extract_if(.., |lane| lane.server == server) {
             for (number, slot) in lane.calls.drain() {
                 let slot = match slot {
                     Slot::Over => continue,
-                    Slot::Waiting => Slot::Given(Outcome::Lost),
+                    Slot::Waiting => Slot::Given(lost()),
                     Slot::Given(outcome) => Slot::Given(outcome),
                     Slot::Parts(mut parts) => {
-                        parts.end.get_or_insert(Outcome::Lost);
+                        parts.end.get_or_insert_with(lost);
                         Slot::Parts(parts)
                     }
                 };

@@ -176,6 +176,15 @@ pub enum CallError<E: Payload + fmt::Debug + ?Sized = Text> {
         /// Why.
         source: Box<SendError>,
     },
+    /// This process has no memory, or no descriptors, for what the server answers. The server may have done what it was asked
+    /// for; it is not connected with this client any more.
+    #[error("service `{service}`: the answer cannot be received: {source}")]
+    Segment {
+        /// The service.
+        service: Arc<str>,
+        /// What could not be had.
+        source: SegmentError,
+    },
     /// The client was cancelled, or its node shut down.
     #[error("service `{service}` was closed here")]
     Closed {
@@ -200,6 +209,9 @@ impl<E: Payload + fmt::Debug + ?Sized> From<ReceiveError> for CallError<E> {
     fn from(error: ReceiveError) -> Self {
         match error {
             ReceiveError::Closed { channel } => Self::Closed { service: channel.shared() },
+            ReceiveError::Segment { channel, source, .. } => {
+                Self::Segment { service: channel.shared(), source }
+            }
             ReceiveError::Endpoint { channel, source } => {
                 Self::Endpoint { service: channel.shared(), source }
             }
@@ -315,6 +327,9 @@ impl From<ReceiveError> for AnswerError {
     fn from(error: ReceiveError) -> Self {
         match error {
             ReceiveError::Closed { channel } => Self::Closed { service: channel.shared() },
+            ReceiveError::Segment { channel, source, .. } => {
+                Self::Segment { service: channel.shared(), source }
+            }
             ReceiveError::Endpoint { channel, source } => {
                 Self::Endpoint { service: channel.shared(), source }
             }

@@ -13,6 +13,7 @@ use crate::message::payload::extent_of;
 use crate::message::sample::HeldBytes;
 use crate::message::sender::{Sender, Sent};
 use crate::node::EndpointId;
+use crate::segment::SegmentError;
 
 /// A call that waits for its answer, or whose answer has not been taken yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +29,8 @@ pub(super) enum Outcome {
     End,
     Unanswered,
     Lost,
+    /// There is no memory here for the answer.
+    Short(SegmentError),
 }
 
 /// What there is of one call.

@@ -261,7 +261,11 @@ impl ServerCore {
         if self.receiver.is_inherited() {
             return;
         }
-        self.receiver.take_ended().into_iter().for_each(|client| self.lose(client));
+        for client in self.receiver.take_ended() {
+            // Both have been told: that is no reason for the others' server to stop.
+            let _ = self.receiver.take_shortage(client);
+            self.lose(client);
+        }
         for news in self.hub.take_news() {
             match news {
                 News::Made(client, sender) => self.clients.push(ClientLane::new(client, *sender)),

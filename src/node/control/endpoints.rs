@@ -120,10 +120,12 @@ impl Control {
                     record.readers.insert(inlet.id());
                 }
                 self.pairs.insert((outlet.id(), inlet.id()), Pairing::Joined);
-                let paired = admission.segments.iter().try_for_each(|segment| inlet.segment(segment.clone()));
-                let paired =
-                    paired.and_then(|()| admission.ring.clone().map_or(Ok(()), |ring| inlet.ring(ring)));
-                let paired = paired.and_then(|()| inlet.admitted(admission));
+                let memory = admission.segments.iter().map(|segment| inlet.segment(segment.clone()));
+                let memory = memory.chain(admission.ring.clone().map(|ring| inlet.ring(ring)));
+                let paired = memory
+                    .map(|followed| self.heed(outlet.id(), inlet, followed))
+                    .collect::<Result<(), _>>()
+                    .and_then(|()| inlet.admitted(admission));
                 if let Err(error) = &paired {
                     self.part_own(outlet.id(), inlet, error);
                 }
@@ -168,7 +170,7 @@ impl Control {
         }
     }
 
-    /// Two endpoints of ours cannot stay together: there is no memory to map the other's.
+    /// Two endpoints of ours cannot stay together: one of them broke the rules.
     fn part_own(&mut self, outlet: EndpointId, inlet: &Arc<dyn Inlet>, error: &Violation) {
         self.note_violation(&error.0);
         self.pairs.remove(&(outlet, inlet.id()));
@@ -199,7 +201,7 @@ impl Control {
         let ours: Vec<_> =
             ours.iter().filter_map(|reader| self.inlets.get(&reader.number)).map(Arc::clone).collect();
         for inlet in ours {
-            if let Err(error) = inlet.segment(segment.clone()) {
+            if let Err(error) = self.heed(segment.outlet, &inlet, inlet.segment(segment.clone())) {
                 self.part_own(segment.outlet, &inlet, &error);
             }
         }
@@ -229,7 +231,7 @@ impl Control {
         let ours: Vec<_> =
             ours.iter().filter_map(|reader| self.inlets.get(&reader.number)).cloned().collect();
         for inlet in ours {
-            if let Err(error) = inlet.ring(ring.clone()) {
+            if let Err(error) = self.heed(outlet, &inlet, inlet.ring(ring.clone())) {
                 self.part_own(outlet, &inlet, &error);
             }
         }

@@ -74,7 +74,7 @@ impl Control {
                 Ok(())
             }
             Frame::Bell { index, memory } => {
-                peer.bell.add(index, &memory).map_err(|error| Violation(error.to_string()))
+                peer.bell.add(index, &memory).or_else(|error| self.lack_bell(peer, &error))
             }
             Frame::Inspect => {
                 self.report_to(number);
@@ -193,24 +193,28 @@ impl Control {
     }
 
     /// A further ring, for every inlet of ours that is paired with its outlet.
-    fn follow(&self, ring: &NewRing) -> Result<(), Violation> {
-        self.inlets
-            .values()
-            .filter(|inlet| self.pairs.contains_key(&(ring.outlet, inlet.id())))
-            .try_for_each(|inlet| inlet.ring(ring.clone()))
+    fn follow(&mut self, ring: &NewRing) -> Result<(), Violation> {
+        self.paired_with(ring.outlet)
+            .iter()
+            .try_for_each(|inlet| self.heed(ring.outlet, inlet, inlet.ring(ring.clone())))
     }
 
     /// A further pool segment, for every inlet of ours that is paired with its outlet.
-    fn spread(&self, segment: &Segment) -> Result<(), Violation> {
-        self.inlets
-            .values()
-            .filter(|inlet| self.pairs.contains_key(&(segment.outlet, inlet.id())))
-            .try_for_each(|inlet| inlet.segment(segment.clone()))
+    fn spread(&mut self, segment: &Segment) -> Result<(), Violation> {
+        self.paired_with(segment.outlet)
+            .iter()
+            .try_for_each(|inlet| self.heed(segment.outlet, inlet, inlet.segment(segment.clone())))
+    }
+
+    /// The inlets of ours that are paired with an outlet.
+    pub(super) fn paired_with(&self, outlet: EndpointId) -> Vec<Arc<dyn Inlet>> {
+        let paired = |inlet: &&Arc<dyn Inlet>| self.pairs.contains_key(&(outlet, inlet.id()));
+        self.inlets.values().filter(paired).cloned().collect()
     }
 }
 
 /// Whether an endpoint that a peer speaks for is its own.
-fn belongs(endpoint: EndpointId, peer: &Peer) -> Result<(), Violation> {
+pub(super) fn belongs(endpoint: EndpointId, peer: &Peer) -> Result<(), Violation> {
     if endpoint.node == peer.node {
         return Ok(());
     }

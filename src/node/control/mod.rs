@@ -10,6 +10,7 @@ mod inspection;
 mod lanes;
 mod orphans;
 mod peers;
+mod shortage;
 #[cfg(test)]
 mod tests;
 
@@ -215,8 +216,9 @@ impl Control {
     fn serve(&mut self, number: u64) {
         for _ in 0..FRAMES_AT_ONCE {
             let Some(connection) = self.connections.get_mut(&number) else { return };
-            let handled = match connection.receive(&mut self.buffer) {
+            let handled = match connection.receive(&mut self.buffer, self.wake.descriptor()) {
                 Ok(Arrived::Frame(frame)) => self.handle_frame(number, *frame),
+                Ok(Arrived::Bereft(frame)) => self.handle_bereft(number, *frame),
                 Ok(Arrived::Nothing) => break,
                 Ok(Arrived::HungUp) => return self.lose(number),
                 Err(violation) => Err(violation),

@@ -142,8 +142,11 @@ impl Control {
         if hello.node == self.own.node {
             return Err(Violation("it claims to be us".to_owned()));
         }
-        let bell =
-            PeerBell::receive(&hello.bell, hello.eventfd).map_err(|error| Violation(error.to_string()))?;
+        let bell = match PeerBell::receive(&hello.bell, hello.eventfd) {
+            Ok(bell) => bell,
+            Err(error) if error.is_shortage() => return self.lack_peer(hello.node, &hello.name, &error),
+            Err(error) => return Err(Violation(error.to_string())),
+        };
         let watched = self.epoll.add(&hello.pidfd, pidfd_token(number), Interest::Read);
         watched.map_err(|error| Violation(format!("its pidfd cannot be watched: {error}")))?;
         // Only now that it has shown itself sound may it take the place of a connection that we made.

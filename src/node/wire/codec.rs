@@ -102,12 +102,22 @@ pub(super) struct Reader<'a> {
     rest: &'a [u8],
     length: usize,
     descriptors: std::vec::IntoIter<OwnedFd>,
+    /// What stands for descriptors that did not come.
+    stand_in: Option<Arc<OwnedFd>>,
+    /// Descriptors that have been asked for.
+    asked: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a [u8], descriptors: Vec<OwnedFd>) -> Self {
         debug_assert!(bytes.len() <= FRAME_BYTES_MAX, "the socket's buffer is no larger");
-        Self { rest: bytes, length: bytes.len(), descriptors: descriptors.into_iter() }
+        let descriptors = descriptors.into_iter();
+        Self { rest: bytes, length: bytes.len(), descriptors, stand_in: None, asked: 0 }
+    }
+
+    /// One that has this for each descriptor.
+    pub(super) fn bereft(bytes: &'a [u8], stand_in: &Arc<OwnedFd>) -> Self {
+        Self { stand_in: Some(Arc::clone(stand_in)), ..Self::new(bytes, Vec::new()) }
     }
 
     fn bytes(&mut self, count: usize) -> Result<&'a [u8], WireError> {
@@ -177,7 +187,14 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn descriptor(&mut self) -> Result<Arc<OwnedFd>, WireError> {
-        self.descriptors.next().map(Arc::new).ok_or(WireError::Descriptors("too few"))
+        self.asked += 1;
+        let descriptor = self.descriptors.next().map(Arc::new).or_else(|| self.stand_in.clone());
+        descriptor.ok_or(WireError::Descriptors("too few"))
+    }
+
+    /// How many descriptors have been asked for.
+    pub(super) fn asked(&self) -> usize {
+        self.asked
     }
 
     /// Whether everything that came along has been asked for.

@@ -196,19 +196,43 @@ impl Frame {
     /// Reads a frame and the descriptors that came with it.
     pub(crate) fn decode(bytes: &[u8], descriptors: Vec<OwnedFd>) -> Result<Self, WireError> {
         let mut reader = Reader::new(bytes, descriptors);
-        let frame = match reader.u16()? {
-            kind::HELLO => match Stranger::read(&mut reader)? {
-                stranger if stranger.is_understood() => Self::Hello(Hello::read(stranger, &mut reader)?),
-                // Whatever else its version says and sends along is none of ours to judge.
-                stranger => return Ok(Self::Stranger(stranger)),
+        let frame = Self::read(&mut reader)?;
+        // Whatever else another version says and sends along is none of ours to judge. A later one may add to the end of a
+        // frame; descriptors that nobody asked for are an error.
+        if !matches!(frame, Self::Stranger(_)) {
+            reader.finish()?;
+        }
+        Ok(frame)
+    }
+
+    /// Reads a frame whose descriptors did not all arrive, and how many it needs; `stand_in` stands for each of them. That must
+    /// be more than `arrived`: whatever came beyond what it needs was cut off on purpose.
+    pub(crate) fn decode_bereft(
+        bytes: &[u8],
+        arrived: usize,
+        stand_in: &Arc<OwnedFd>,
+    ) -> Result<(Self, u32), WireError> {
+        let mut reader = Reader::bereft(bytes, stand_in);
+        let frame = Self::read(&mut reader)?;
+        match reader.asked() {
+            asked if asked > arrived => Ok((frame, asked as u32)),
+            _ => Err(WireError::Descriptors("too many")),
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(match reader.u16()? {
+            kind::HELLO => match Stranger::read(reader)? {
+                stranger if stranger.is_understood() => Self::Hello(Hello::read(stranger, reader)?),
+                stranger => Self::Stranger(stranger),
             },
             kind::VERSIONS => Self::Versions { version_min: reader.u16()?, version: reader.u16()? },
             kind::SEEK => {
                 Self::Seek { inlet: reader.endpoint()?, role: reader.role()?, channel: reader.channel()? }
             }
-            kind::OFFER => Self::Offer(Box::new(read_offer(&mut reader)?)),
+            kind::OFFER => Self::Offer(Box::new(read_offer(reader)?)),
             kind::DONE => Self::Done { endpoint: reader.endpoint()? },
-            kind::JOIN => Self::Join(read_join(&mut reader)?),
+            kind::JOIN => Self::Join(read_join(reader)?),
             kind::ADMIT => Self::Admit(Admission {
                 outlet: reader.endpoint()?,
                 inlet: reader.endpoint()?,
@@ -228,7 +252,7 @@ impl Frame {
             kind::REFUSE => Self::Refuse {
                 outlet: reader.endpoint()?,
                 inlet: reader.endpoint()?,
-                refusal: read_refusal(&mut reader)?,
+                refusal: read_refusal(reader)?,
             },
             kind::SEGMENT => Self::Segment(Segment {
                 outlet: reader.endpoint()?,
@@ -248,14 +272,11 @@ impl Frame {
             kind::BELL => Self::Bell { index: reader.u32()?, memory: reader.descriptor()? },
             kind::INSPECT => Self::Inspect,
             kind::REPORT => {
-                let (is_last, items) = reports::read(&mut reader)?;
+                let (is_last, items) = reports::read(reader)?;
                 Self::Report { is_last, items }
             }
             other => return Err(WireError::Kind(other)),
-        };
-        // A later version may add to the end of a frame; descriptors that nobody asked for are an error.
-        reader.finish()?;
-        Ok(frame)
+        })
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Attachment {
     /// Rings in which the sender goes on.
     further_rings: OnceLock<Box<FurtherRing>>,
     closed: AtomicBool,
+    /// What there was no memory for, nor descriptors; set before it is closed.
+    shortage: OnceLock<SegmentError>,
     /// Whether a message has ever been settled by a note.
     pub(super) has_notes: AtomicBool,
     received: AtomicU64,
@@ -95,6 +97,7 @@ impl Attachment {
             segments: Feed::new(),
             further_rings: OnceLock::new(),
             closed: AtomicBool::new(false),
+            shortage: OnceLock::new(),
             has_notes: AtomicBool::new(false),
             received: AtomicU64::new(0),
             totals,
@@ -153,6 +156,18 @@ impl Attachment {
     /// The sender left or died: what it has published is still read.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+    }
+
+    /// What the sender sent cannot be had here: what has come already is still read. Whether that is news.
+    pub(crate) fn fall_short(&self, error: SegmentError) -> bool {
+        let is_news = !self.is_closed() && self.shortage.set(error).is_ok();
+        self.close();
+        is_news
+    }
+
+    /// Why not all of the stream can be read, if it is for want of something here.
+    pub(crate) fn shortage(&self) -> Option<&SegmentError> {
+        self.shortage.get()
     }
 
     /// Whether the sender is gone. A message that is not there after this will never be.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::attachment::{Attachment, FurtherRing, Pinned};
 use super::copying::Copies;
 use crate::layout::ring::INLINE_BYTES_MAX;
+use crate::segment::SegmentError;
 use crate::sync::geometry::Geometry;
 use crate::sync::pool::{ChunkAddress, PoolMemory};
 use crate::sync::ring::{CursorMemory, Reader, RingMemory, Sight};
@@ -579,6 +580,11 @@ impl ReceivingEnd {
     fn next_ring(&self) -> Option<&FurtherRing> {
         let next = self.attachment.further_rings().nth(self.rings_entered);
         next.filter(|further| further.start <= self.reader.position())
+    }
+
+    /// What there was no memory for here, nor descriptors, so that the stream is not read on.
+    pub(crate) fn shortage(&self) -> Option<&SegmentError> {
+        self.attachment.shortage()
     }
 
     /// Whether there is nothing left to be read, nor will be if the sender is gone.

@@ -1,6 +1,6 @@
 //! The fear: somebody who only looks holds a publisher up, or loses messages without a word.
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::Value as Json;
 use tidepost::{Overflow, Publisher};
 
@@ -118,4 +118,36 @@ fn who_comes_late_gets_as_much_history_as_it_asks_for() {
     assert_eq!(late(&["--count", "2", "--history", "2"]), "4\n5\n");
     let none = scratch.run(&["sub", "t", "--history", "0", "--timeout", "0.1"], b"");
     assert!(none.stdout.is_empty() && none.stderr.contains("nothing came"), "{}", none.stderr);
+}
+
+/// What there is no memory for is not lost without a word: who reads ends with an error, who publishes is told.
+#[test]
+fn who_has_no_memory_for_a_message_says_so() {
+    let scratch = Scratch::new();
+    let mut subscriber = scratch.start(&["sub", "t", "--reliable", "--until-end"]);
+    let mut publisher = scratch.start(&["pub", "t", "--wait-subscribers", "1"]);
+    publisher.feed_and_keep(b"small\n");
+    assert_eq!(subscriber.line(), "small");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", subscriber.pid())).expect("it lives");
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("a process has a size");
+    let kibibytes: u64 = size.trim().trim_end_matches(" kB").parse().expect("it is a number");
+    let bytes = Some((kibibytes + 4096) << 10);
+    let pid = Pid::from_raw(subscriber.pid().cast_signed());
+    prlimit(pid, Resource::As, Rlimit { current: bytes, maximum: bytes }).expect("it is our child");
+    let mut lines = vec![b'x'; 8 << 20];
+    lines.extend(b"\nafter it\n");
+    publisher.feed_and_keep(&lines);
+    let outcome = subscriber.finish();
+    assert_eq!(outcome.status.code(), Some(1), "{}", outcome.stderr);
+    assert!(
+        outcome.stdout.is_empty()
+            && outcome.stderr.contains("nothing more can be received from node `tidepost-pub`")
+    );
+    assert!(outcome.stderr.contains("cannot map a pool segment"), "{}", outcome.stderr);
+    publisher.feed_and_keep(b"once more\n");
+    let told = publisher.error_line();
+    assert!(
+        told.contains("a subscriber turned this topic down") && told.contains("cannot map a pool segment"),
+        "{told}"
+    );
 }
