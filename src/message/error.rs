@@ -198,7 +198,7 @@ pub enum ReceiveError {
         /// Where.
         channel: Channel,
         /// Whose messages they are.
-        publisher: Counterpart,
+        publisher: Box<Counterpart>,
         /// What could not be had.
         source: SegmentError,
     },

@@ -427,7 +427,7 @@ impl Inlet for SubscriberShared {
             _bell: peer.bell,
         });
         // Who only passes a value on is nobody to be told of; for whom there is no memory, that has been told.
-        let is_publisher = !(self.is_state() && offer.base.is_relay()) && !is_short;
+        let is_publisher = !(is_short || self.is_state() && offer.base.is_relay());
         if is_publisher {
             state.publishers.insert(admission.outlet, publisher.clone());
         }

@@ -284,6 +284,9 @@ impl PublisherShared {
 
     /// Ends every wait of the publisher, and those that it would begin.
     pub(super) fn cancel(&self) {
+        if self.node.is_inherited() {
+            return;
+        }
         self.modes.fetch_or(Modes::CLOSED, Ordering::Relaxed);
         self.wake();
         self.node.nudge();
@@ -381,6 +384,9 @@ impl PublisherShared {
 
     /// Asks the publisher to let go of a subscriber; whether there is such a one.
     pub(super) fn detach(&self, inlet: EndpointId) -> bool {
+        if self.node.is_inherited() {
+            return false;
+        }
         let mut state = self.state();
         let is_there = state.readers.attached().any(|reader| reader.subscriber.id == inlet);
         if is_there {

@@ -44,7 +44,7 @@ pub(super) struct Receiver {
     /// In a service: whose streams are over, if any have come or gone since that was asked last.
     changes: Option<Vec<EndpointId>>,
     /// What there was no memory for, and whose it was, until it is told.
-    shortages: Vec<(Counterpart, SegmentError)>,
+    shortages: Vec<(Box<Counterpart>, SegmentError)>,
     shared: Arc<SubscriberShared>,
 }
 
@@ -345,7 +345,7 @@ impl Receiver {
         let Source { publisher, end, .. } = self.sources.remove(self.current);
         let (id, shortage) = (publisher.id, end.shortage().cloned());
         let is_short = shortage.is_some();
-        self.shortages.extend(shortage.map(|error| (publisher, error)));
+        self.shortages.extend(shortage.map(|error| (Box::new(publisher), error)));
         self.note_changes([id]);
         self.tell_others();
         (id, is_short)

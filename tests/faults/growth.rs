@@ -8,7 +8,7 @@ use tidepost::{
 
 use crate::ledger::{self, Ledger};
 use crate::parts::{say, wait};
-use crate::shortage::{TOO_MANY, starve};
+use crate::shortage::{DESCRIPTORS, MEMORY, TOO_MANY, run_out_of, starve};
 use crate::stage::{PATIENCE, Stage};
 
 const SENDER: u64 = 3;
@@ -59,58 +59,93 @@ fn what_is_held_stays_as_it_was_while_the_pool_grows() {
     }
 }
 
-#[test]
-fn the_pool_limit_is_the_longest_message() {
-    const LIMIT: usize = 100_000;
-    let stage = Stage::new();
-    let (here, there) = (stage.node(), stage.node());
-    let mut subscriber: Subscriber<[u8]> = here.topic("limited").subscriber().expect("the types agree");
+/// Bytes of the longest message.
+const LONGEST: usize = 100_000;
+
+/// Lends and sends messages of no byte, of as many as there may be, and of one more, under each policy.
+pub fn lend_to_the_limit(node: &Node) {
     for overflow in [Overflow::Block, Overflow::Fail, Overflow::DropOldest, Overflow::Latest] {
-        let topic = there.topic::<[u8]>("limited").pool_limit(LIMIT);
+        let topic = node.topic::<[u8]>("limited").pool_limit(LONGEST);
         let mut publisher = topic.publisher(overflow).expect("the topic is ours");
-        publisher.wait_for_subscribers(1, PATIENCE).expect("it subscribed");
-        let error = publisher.loan(LIMIT + 1).expect_err("it is longer than the limit");
+        publisher.wait_for_subscribers(1, PATIENCE).expect("the test listens");
+        let error = publisher.loan(LONGEST + 1).expect_err("it is longer than the limit");
         let SendError::Full { needed, limit, .. } = error else { panic!("{error}") };
-        assert_eq!((needed, limit), (LIMIT + 1, LIMIT));
-        for length in [0, LIMIT] {
+        assert_eq!((needed, limit), (LONGEST + 1, LONGEST));
+        for length in [0, LONGEST] {
             let mut loan = publisher.loan(length).expect("it is within the limit");
             loan.fill(7);
             loan.send();
-            let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
-            assert!(sample.len() == length && sample.iter().all(|byte| *byte == 7), "{overflow:?}");
+            say(length);
+            wait();
         }
     }
+}
+
+#[test]
+fn the_pool_limit_is_the_longest_message() {
+    let stage = Stage::new();
+    let node = stage.node();
+    let mut subscriber: Subscriber<[u8]> = node.topic("limited").subscriber().expect("the types agree");
+    let mut lender = stage.start("lender", "");
+    for length in [0, LONGEST].repeat(4) {
+        lender.expect(&length.to_string());
+        let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
+        assert!(sample.len() == length && sample.iter().all(|byte| *byte == 7));
+        lender.go();
+    }
+    lender.ends();
+}
+
+/// Samples that are held at most.
+const HOLD_LIMIT: usize = 3;
+
+/// Holds as many as it may, and another whenever it has let go of one.
+pub fn hold(node: &Node, is_observer: bool) {
+    let topic = node.topic::<[u8]>("held").hold_limit(HOLD_LIMIT as u32);
+    let topic = if is_observer { topic.observer() } else { topic };
+    let mut subscriber = topic.subscriber().expect("the types agree");
+    let mut held = Vec::new();
+    for _ in 0..2 * HOLD_LIMIT {
+        let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
+        if held.len() == HOLD_LIMIT {
+            let error = sample.hold().err();
+            let is_limit =
+                matches!(error, Some(HoldError::Limit { limit, .. }) if limit == HOLD_LIMIT as u32);
+            assert!(is_limit, "{error:?}");
+            drop(held.remove(1));
+        }
+        held.push(sample.hold().expect("there is room for one more"));
+        say("held");
+    }
+    wait();
+    let numbers = held.iter().map(|held| ledger::read(held).1).collect::<Vec<_>>();
+    assert_eq!(numbers, [0, 4, 5]);
+    say("intact");
+    wait();
 }
 
 /// Whatever the policy, a subscriber holds as many as it said, and may hold another when it has let go of one.
 #[test]
 fn the_hold_limit_is_kept() {
-    const LIMIT: usize = 3;
     let stage = Stage::new();
-    let (here, there) = (stage.node(), stage.node());
-    for (overflow, is_observer) in
-        [(Overflow::Block, false), (Overflow::Block, true), (Overflow::Latest, false)]
-    {
-        let topic = here.topic::<[u8]>("held").hold_limit(LIMIT as u32);
-        let topic = if is_observer { topic.observer() } else { topic };
-        let mut subscriber = topic.subscriber().expect("the types agree");
+    let node = stage.node();
+    for (overflow, is_observer) in [
+        (Overflow::Block, false),
+        (Overflow::Block, true),
+        (Overflow::Fail, false),
+        (Overflow::DropOldest, false),
+        (Overflow::Latest, false),
+    ] {
         let mut publisher: Publisher<[u8]> =
-            there.topic("held").publisher(overflow).expect("the topic is ours");
-        publisher.wait_for_subscribers(1, PATIENCE).expect("it subscribed");
-        let mut held = Vec::new();
-        for number in 0..2 * LIMIT as u64 {
+            node.topic("held").publisher(overflow).expect("the topic is ours");
+        let mut holder = stage.start("holder", &u64::from(is_observer).to_string());
+        publisher.wait_for_subscribers(1, PATIENCE).expect("it subscribes");
+        for number in 0..2 * HOLD_LIMIT as u64 {
             publisher.send(&ledger::letter(90_000, SENDER, number)).expect("there is room");
-            let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
-            if held.len() == LIMIT {
-                let error = sample.hold().err();
-                let is_limit = matches!(error, Some(HoldError::Limit { limit, .. }) if limit == LIMIT as u32);
-                assert!(is_limit, "{overflow:?}: {error:?}");
-                drop(held.remove(1));
-            }
-            held.push(sample.hold().expect("there is room for one more"));
+            holder.expect("held");
         }
-        let numbers = held.iter().map(|held| ledger::read(held).1).collect::<Vec<_>>();
-        assert_eq!(numbers, [0, 4, 5]);
+        holder.go();
+        holder.expect("intact");
     }
 }
 
@@ -171,11 +206,13 @@ fn a_message_that_cannot_be_sent_is_refused_and_costs_no_other() {
 }
 
 /// Has no memory for a segment, neither of a pool nor of a ring, and sends what it has memory for.
-pub fn starve_publisher(node: &Node) {
+pub fn starve_publisher(node: &Node, what: u64) {
     let mut publisher: Publisher<[u8]> =
         node.topic("starved").pool_limit(2 * TOO_MANY).publisher(Overflow::Block).expect("the topic is ours");
     publisher.wait_for_subscribers(1, PATIENCE).expect("the test listens");
-    starve();
+    // The memory for what is sent in the end.
+    drop(publisher.loan(30_000).expect("there is memory for this"));
+    run_out_of(what);
     for number in 0..3 {
         let error = publisher.loan(TOO_MANY).expect_err("there is no memory");
         let SendError::Segment { source, .. } = &error else { panic!("{error}") };
@@ -193,18 +230,20 @@ pub fn starve_publisher(node: &Node) {
 }
 
 #[test]
-fn a_publisher_without_memory_goes_on() {
-    let stage = Stage::new();
-    let node = stage.node();
-    let mut subscriber: Subscriber<[u8]> = node.topic("starved").subscriber().expect("the types agree");
-    let mut starved = stage.start("starved-publisher", "");
-    let mut ledger = Ledger::new(true);
-    for _ in 0..6 {
-        let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds");
-        ledger.enter(&sample.expect("it was sent"));
+fn a_publisher_without_memory_or_descriptors_goes_on() {
+    for what in [MEMORY, DESCRIPTORS] {
+        let stage = Stage::new();
+        let node = stage.node();
+        let mut subscriber: Subscriber<[u8]> = node.topic("starved").subscriber().expect("the types agree");
+        let mut starved = stage.start("starved-publisher", &what.to_string());
+        let mut ledger = Ledger::new(true);
+        for _ in 0..6 {
+            let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds");
+            ledger.enter(&sample.expect("it was sent"));
+        }
+        starved.expect("sent");
+        assert_eq!(node.violations(), (0, None));
     }
-    starved.expect("sent");
-    assert_eq!(node.violations(), (0, None));
 }
 
 /// Cannot map a ring, says so, and receives from others, old and new.

@@ -55,6 +55,7 @@ fn serves(stage: &Stage, node: &Node, topic: &str) {
     let other = stage.node();
     let mut publisher = node.topic::<u64>(topic).publisher(Overflow::Block).expect("the topic is ours");
     let mut subscriber = other.topic::<u64>(topic).subscriber().expect("the types agree");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("it is heard after all who called before");
     publisher.send(&7).expect("a blocking send succeeds");
     let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds");
     assert_eq!(sample.as_deref(), Some(&7));

@@ -19,22 +19,26 @@ const LIFE: u64 = 60;
 const SENDER: u64 = 5;
 
 /// Joins when it is told to, and receives a while; says where it began.
-pub fn join(node: &Node) {
+pub fn join(node: &Node, is_observer: bool) {
     wait();
-    let mut subscriber: Subscriber<[u8]> = node.topic("history").subscriber().expect("the types agree");
-    let mut ledger = Ledger::new(true);
-    let first = ledger.enter(&subscriber.recv().expect("receiving succeeds")).first;
-    say(first);
+    let topic = node.topic::<[u8]>("history");
+    let topic = if is_observer { topic.observer() } else { topic };
+    let mut subscriber = topic.subscriber().expect("the types agree");
+    let sample = subscriber.recv().expect("receiving succeeds");
+    let mut ledger = Ledger::new(false);
+    // Where it was let in; what it was too slow for since is counted.
+    say(ledger.enter(&sample).first - sample.lost());
     for _ in 1..STAY {
         ledger.enter(&subscriber.recv().expect("receiving succeeds"));
     }
     assert_eq!(node.violations(), (0, None));
-    say("intact");
+    let lost: u64 = ledger.accounts().map(|account| account.lost).sum();
+    say(lost);
 }
 
-fn historian(node: &Node) -> Publisher<[u8]> {
+fn historian(node: &Node, overflow: Overflow) -> Publisher<[u8]> {
     let topic = node.topic("history").depth(64).history(HISTORY as usize);
-    topic.publisher(Overflow::Block).expect("the topic is ours")
+    topic.publisher(overflow).expect("the topic is ours")
 }
 
 #[test]
@@ -43,7 +47,7 @@ fn who_joins_a_quiet_topic_gets_exactly_what_is_kept() {
     {
         let stage = Stage::new();
         let node = stage.node();
-        let mut publisher = historian(&node);
+        let mut publisher = historian(&node, Overflow::Block);
         let mut send = |number| {
             publisher.send(&ledger::letter(length, SENDER, number)).expect("a blocking send succeeds");
         };
@@ -52,7 +56,7 @@ fn who_joins_a_quiet_topic_gets_exactly_what_is_kept() {
         joiner.go();
         joiner.expect(&u64::saturating_sub(sent, HISTORY).to_string());
         (sent..sent + STAY).for_each(&mut send);
-        joiner.expect("intact");
+        joiner.expect("0");
         joiner.ends();
     }
 }
@@ -60,21 +64,30 @@ fn who_joins_a_quiet_topic_gets_exactly_what_is_kept() {
 /// The publisher never rests; how many it had sent before and after bounds where a joiner may begin.
 #[test]
 fn who_joins_under_full_load_gets_the_last_messages_and_every_one_after() {
-    for length in LENGTHS {
+    let policies = [
+        (Overflow::Block, false),
+        (Overflow::Block, true),
+        (Overflow::DropOldest, false),
+        (Overflow::Latest, false),
+    ];
+    for (length, (overflow, is_observer)) in
+        LENGTHS.into_iter().flat_map(|length| policies.map(|policy| (length, policy)))
+    {
         let stage = Stage::new();
         let node = stage.node();
-        let mut publisher = historian(&node);
+        let mut publisher = historian(&node, overflow);
         let (sent, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for number in (0..).take_while(|_| !is_over.load(Ordering::Relaxed)) {
                     let letter = ledger::letter(length, SENDER, number);
-                    publisher.send(&letter).expect("a blocking send succeeds");
+                    publisher.send(&letter).expect("there is room, or somebody is waited for");
                     sent.store(number + 1, Ordering::SeqCst);
                 }
             });
             let _end = EndOnDrop(&is_over);
-            (0..4).for_each(|_| join_three(&stage, &sent));
+            let may_lose = is_observer || overflow != Overflow::Block;
+            (0..2).for_each(|_| join_three(&stage, &sent, is_observer, may_lose));
         });
     }
 }
@@ -89,8 +102,9 @@ impl Drop for EndOnDrop<'_> {
 }
 
 /// Three join at once, and leave.
-fn join_three(stage: &Stage, sent: &AtomicU64) {
-    let mut joiners: Vec<_> = (0..3).map(|_| stage.start("joiner", "")).collect();
+fn join_three(stage: &Stage, sent: &AtomicU64, is_observer: bool, may_lose: bool) {
+    let mut joiners: Vec<_> =
+        (0..3).map(|_| stage.start("joiner", &u64::from(is_observer).to_string())).collect();
     let start = std::time::Instant::now();
     while sent.load(Ordering::SeqCst) <= HISTORY {
         assert!(start.elapsed() < PATIENCE, "the publisher sends");
@@ -105,7 +119,8 @@ fn join_three(stage: &Stage, sent: &AtomicU64) {
         assert!((before - HISTORY..=after - HISTORY).contains(&first), "{first} of {before} to {after}");
     }
     for joiner in &mut joiners {
-        joiner.expect("intact");
+        let lost: u64 = joiner.hear().parse().expect("it is a number");
+        assert!(may_lose || lost == 0, "{lost} lost");
         joiner.ends();
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tidepost::{
-    CloseError, EndpointError, Event, Field, Held, Message, Node, Overflow, Publisher, ReceiveError,
-    SendError, Subscriber, TopicError, TypeDescriptor, WaitError,
+    CloseError, EndpointError, EndpointId, Event, Field, Held, Message, Node, Overflow, Publisher,
+    ReceiveError, SendError, Subscriber, TopicError, TypeDescriptor, WaitError,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -176,6 +176,8 @@ struct Inheritance {
     sender: Publisher<Words>,
     slices: Publisher<[u8]>,
     held: Held<[u8]>,
+    /// Who reads the slices.
+    reader: EndpointId,
 }
 
 /// Forks with open endpoints; the child drops what it has inherited, and is told what it cannot do.
@@ -190,7 +192,9 @@ pub fn fork(node: &Node) {
     let mut holder: Subscriber<[u8]> = node.topic("held").subscriber().expect("the types agree");
     say("forking");
     let held = holder.recv().expect("receiving succeeds").hold().expect("the limit is 64");
-    let inheritance = Inheritance { receiver, sender, slices, held };
+    let joined = |event| if let Event::Joined(reader) = event { Some(reader.id) } else { None };
+    let reader = std::iter::from_fn(|| slices.try_event()).find_map(joined).expect("it has joined");
+    let inheritance = Inheritance { receiver, sender, slices, held, reader };
     // SAFETY: the child touches what it inherited only through this library, and ends without unwinding.
     let child = unsafe { libc::fork() };
     if child == 0 {
@@ -209,7 +213,7 @@ pub fn fork(node: &Node) {
 
 /// In the child: whether every call says what it is, instead of doing something. Then everything is dropped.
 fn is_told_of_its_birth(node: &Node, inheritance: Inheritance) -> bool {
-    let Inheritance { mut receiver, mut sender, mut slices, held } = inheritance;
+    let Inheritance { mut receiver, mut sender, mut slices, held, reader } = inheritance;
     let refused = node.topic::<u8>("new").subscriber();
     let is_told = matches!(refused, Err(TopicError::Endpoint { source: EndpointError::Forked, .. }));
     let another = sender.try_clone();
@@ -235,6 +239,7 @@ fn is_told_of_its_birth(node: &Node, inheritance: Inheritance) -> bool {
         && cannot_receive(receiver.try_recv().map(drop))
         && cannot_receive(receiver.recv_timeout(Duration::ZERO).map(drop))
         && cannot_receive(receiver.recv_many(1).map(drop))
+        && cannot_receive(futures_lite::future::block_on(receiver.recv_async()).map(drop))
         && cannot_receive(receiver.as_fd().map(drop));
     let cannot_wait = |outcome: Result<(), WaitError>| {
         matches!(outcome, Err(WaitError::Endpoint { source: EndpointError::Forked, .. }))
@@ -243,7 +248,13 @@ fn is_told_of_its_birth(node: &Node, inheritance: Inheritance) -> bool {
         && cannot_wait(sender.wait_for_subscribers(1, Duration::ZERO))
         && cannot_wait(sender.event_timeout(Duration::ZERO).map(drop))
         && cannot_wait(receiver.event_timeout(Duration::ZERO).map(drop));
+    // What ends waits, or a connection, does so for nobody but the parent, who has not asked for it.
+    receiver.handle().cancel();
+    sender.handle().cancel();
+    let is_let_go = slices.handle().detach(reader);
+    node.shutdown();
     let is_told = is_told
+        && !is_let_go
         && match sender.close(Duration::ZERO) {
             Err(CloseError::Send(error)) => cannot_send(Err(*error)),
             _ => false,
@@ -254,7 +265,7 @@ fn is_told_of_its_birth(node: &Node, inheritance: Inheritance) -> bool {
 
 /// In the parent: nothing of it was the child's to end.
 fn go_on(inheritance: Inheritance, holder: &mut Subscriber<[u8]>) {
-    let Inheritance { mut receiver, mut sender, mut slices, held } = inheritance;
+    let Inheritance { mut receiver, mut sender, mut slices, held, .. } = inheritance;
     wait();
     // What comes now would lie where the held message does, if the child had let go of it.
     while holder.recv().expect("receiving succeeds")[0] != 0 {}

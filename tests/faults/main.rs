@@ -32,6 +32,7 @@ mod states;
 mod stopped;
 mod tables;
 mod threads;
+mod turns;
 mod wait_set;
 
 /// Not a test of its own: the process that another test started plays its part in here.

@@ -10,7 +10,7 @@ use crate::stage::{DIRECTORY, PART, PATIENCE, PREFIX, Stage};
 use crate::{
     apart, chaos, domains, growth, interrupted, joiners, kills, lives, ptrace, queue_chaos, queue_kills,
     queue_mismatch, queues, seccomp, service_chaos, service_kills, service_strict, services, shortage,
-    signals, states, stopped, tables, threads, wait_set,
+    signals, states, stopped, tables, threads, turns, wait_set,
 };
 
 /// The message of most tests: a number, and words that follow from it.
@@ -84,10 +84,12 @@ pub fn play() {
         "chaos-subscriber" => chaos::subscribe(&node, argument),
         "stopped-subscriber" => stopped::receive(&node, false),
         "stopped-observer" => stopped::receive(&node, true),
-        "joiner" => joiners::join(&node),
+        "joiner" => joiners::join(&node, argument == 1),
         "short-life" => joiners::live(&node, argument),
         "grower" => growth::grow(&node),
-        "starved-publisher" => growth::starve_publisher(&node),
+        "holder" => growth::hold(&node, argument == 1),
+        "lender" => growth::lend_to_the_limit(&node),
+        "starved-publisher" => growth::starve_publisher(&node, argument),
         "starved-subscriber" => growth::starve_subscriber(&node),
         "falls-short" => shortage::fall_short(&node, argument),
         "falls-short-alone" => shortage::fall_short_alone(&node),
@@ -98,6 +100,8 @@ pub fn play() {
         "interrupted-sender" => interrupted::send(&node),
         "interrupted-receiver" => interrupted::receive(&node),
         "interrupted-set" => interrupted::receive_in_set(&node),
+        "filler" => turns::fill(&node, argument),
+        "sleeping-receiver" => turns::receive_asleep(&node, argument == 1),
         "set-sender" => wait_set::send_for_ever(&node, argument),
         "set-sleeper" => wait_set::sleep(&node, argument == 1),
         "set-owner" => wait_set::own(&node),

@@ -22,8 +22,8 @@ const SENDER: u64 = 4;
 /// Bytes that travel in a slot, for which no memory is needed.
 const SHORT: usize = 100;
 /// What a process runs out of, as its argument.
-const MEMORY: u64 = 0;
-const DESCRIPTORS: u64 = 1;
+pub const MEMORY: u64 = 0;
+pub const DESCRIPTORS: u64 = 1;
 
 /// Leaves this process little more address space than it has.
 pub fn starve() {
@@ -46,7 +46,7 @@ fn leave_no_descriptors() {
     setrlimit(Resource::Nofile, limit).expect("a limit can be lowered");
 }
 
-fn run_out_of(what: u64) {
+pub fn run_out_of(what: u64) {
     if what == MEMORY { starve() } else { leave_no_descriptors() }
 }
 

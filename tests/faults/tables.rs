@@ -399,6 +399,11 @@ impl Inheritance {
     fn is_told_of_its_birth(&mut self) -> bool {
         let forked = EndpointError::Forked;
         let Self { notifier, waiter, writer, reader } = self;
+        // Nor does that change what they are told.
+        notifier.handle().cancel();
+        waiter.handle().cancel();
+        writer.handle().cancel();
+        reader.handle().cancel();
         matches!(notifier.notify(0), Err(NotifyError::Endpoint { source, .. }) if source == forked)
             && matches!(waiter.try_wait(), Err(ReceiveError::Endpoint { source, .. }) if source == forked)
             && matches!(waiter.wait(), Err(ReceiveError::Endpoint { source, .. }) if source == forked)

@@ -11,12 +11,11 @@ use syn::{Attribute, Data, DeriveInput, Error, Fields, LitStr, Result, parse_mac
 /// The type's name on the wire is the struct's; `#[tidepost(name = "…")]` chooses another, for instance when a
 /// program in which the struct is called differently has to understand it.
 ///
-/// An enum has bit patterns that are no value, and is refused:
-///
-/// ```compile_fail
-/// #[derive(tidepost::Message)]
-/// #[repr(u8)]
-/// enum Colour { Red, Green }
+/// ```
+/// use tidepost::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+/// #[derive(tidepost::Message, FromBytes, IntoBytes, Immutable, KnownLayout)]
+/// #[repr(C)]
+/// struct Pose { x: f64, y: f64 }
 /// ```
 ///
 /// Without `repr(C)` the compiler may order the fields as it likes, differently in each program:
@@ -25,6 +24,32 @@ use syn::{Attribute, Data, DeriveInput, Error, Fields, LitStr, Result, parse_mac
 /// use tidepost::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// #[derive(tidepost::Message, FromBytes, IntoBytes, Immutable, KnownLayout)]
 /// struct Pose { x: f64, y: f64 }
+/// ```
+///
+/// Padding would carry bytes that were never written to another process. A struct with some is refused,
+///
+/// ```compile_fail
+/// use tidepost::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+/// #[derive(tidepost::Message, FromBytes, IntoBytes, Immutable, KnownLayout)]
+/// #[repr(C)]
+/// struct Tagged { tag: u8, value: u64 }
+/// ```
+///
+/// and taken once the gap has a name:
+///
+/// ```
+/// use tidepost::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+/// #[derive(tidepost::Message, FromBytes, IntoBytes, Immutable, KnownLayout)]
+/// #[repr(C)]
+/// struct Tagged { tag: u8, reserved: [u8; 7], value: u64 }
+/// ```
+///
+/// An enum has bit patterns that are no value, and is refused:
+///
+/// ```compile_fail
+/// #[derive(tidepost::Message)]
+/// #[repr(u8)]
+/// enum Colour { Red, Green }
 /// ```
 #[proc_macro_derive(Message, attributes(tidepost))]
 pub fn derive_message(input: TokenStream) -> TokenStream {

@@ -161,6 +161,9 @@ impl BoardShared {
 
     /// Ends every wait of the writer, and its writing.
     pub(in crate::message) fn cancel(&self) {
+        if self.is_inherited() {
+            return;
+        }
         self.modes.fetch_or(CLOSED, Ordering::Relaxed);
         self.line.wake_own();
         self.node.nudge();

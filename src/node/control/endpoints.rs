@@ -121,10 +121,9 @@ impl Control {
                 }
                 self.pairs.insert((outlet.id(), inlet.id()), Pairing::Joined);
                 let memory = admission.segments.iter().map(|segment| inlet.segment(segment.clone()));
-                let memory = memory.chain(admission.ring.clone().map(|ring| inlet.ring(ring)));
+                let mut memory = memory.chain(admission.ring.clone().map(|ring| inlet.ring(ring)));
                 let paired = memory
-                    .map(|followed| self.heed(outlet.id(), inlet, followed))
-                    .collect::<Result<(), _>>()
+                    .try_for_each(|followed| self.heed(outlet.id(), inlet, followed))
                     .and_then(|()| inlet.admitted(admission));
                 if let Err(error) = &paired {
                     self.part_own(outlet.id(), inlet, error);

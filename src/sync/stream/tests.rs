@@ -191,6 +191,48 @@ fn what_is_in_order_is_read() {
     }
 }
 
+/// What is copied stays as it was taken, whatever its sender writes afterwards; what is lent in place does not, which shows that
+/// the sender does write it.
+#[test]
+fn what_is_copied_stays_whatever_its_sender_writes() {
+    let geometry = Geometry::for_payload(248, 8, Some(SLOTS));
+    let word = |kind: u64, length: u64| 1 << LAP_SHIFT | kind << KIND_SHIFT | length;
+    let inline = Claim { word: word(SLOT_INLINE, 200), segment: 0, chunk: 0, length: 0 };
+    let pooled = Claim { word: word(SLOT_POOLED, 0), segment: 0, chunk: 1, length: 2000 };
+    for (claim, lending) in
+        [inline, pooled].into_iter().flat_map(|claim| [(claim, Lending::InPlace), (claim, Lending::InCopies)])
+    {
+        let garbled = Garbled::new(geometry, &[claim]);
+        let reading = Reading {
+            loss: Loss::Nothing,
+            lending,
+            extent: Extent::Multiple(1),
+            prefix: 0,
+            may_be_bare: false,
+            is_settling: false,
+        };
+        let mut end = ReceivingEnd::new(Arc::clone(&garbled.attachment), geometry, 0, reading);
+        assert_eq!(end.poll(None), Ok(Poll::Ready));
+        let lent = end.take().expect("it was found");
+        let (start, length) = (lent.bytes().as_ptr(), lent.bytes().len());
+        let read = || {
+            // SAFETY: the bytes that are lent; volatile, as they may change.
+            let byte = |index| unsafe { start.add(index).read_volatile() };
+            (0..length).map(byte).collect::<Vec<u8>>()
+        };
+        let before = read();
+        let [(slots, _), (chunks, _)] = &garbled.places;
+        let payload = geometry.payload_offset();
+        for (place, from, count) in [(slots, payload, 200), (chunks, 0, 2 * CHUNK_BYTES)] {
+            for index in from..from + count {
+                // SAFETY: within memory of our own, as a sender that breaks the rules would write it.
+                unsafe { place.start().add(index).write_volatile(0xee) };
+            }
+        }
+        assert_eq!(before == read(), lending == Lending::InCopies, "{claim:?}, {lending:?}");
+    }
+}
+
 #[test]
 fn a_cursor_where_no_subscriber_moves_it_is_found_out() {
     let (before, tail) = (5, 9);

@@ -74,6 +74,27 @@ fn describe<R: std::fmt::Debug, E: std::fmt::Display>(outcome: Result<R, E>) -> 
     }
 }
 
+/// Every call that waits for subscribers which do not read, each in a thread of its own; what they come to.
+fn send_in_every_way(domain: &Domain, node: &Node) -> Vec<(Work<String>, Subscriber<Words>)> {
+    let ways: [fn(Publisher<Words>) -> String; 4] = [
+        |mut publisher| describe(publisher.send(&words(9))),
+        |mut publisher| describe(publisher.send_timeout(&words(9), PATIENCE)),
+        |mut publisher| describe(publisher.send_many([&words(9), &words(10)])),
+        |publisher| describe(publisher.close(PATIENCE)),
+    ];
+    let idle = domain.node("reads nothing");
+    let stuck = ways.into_iter().enumerate().map(|(index, way)| {
+        let name = format!("stuck-{index}");
+        let topic = node.topic::<Words>(&name).depth(8);
+        let mut publisher = topic.publisher(Overflow::Block).expect("it is ours");
+        let subscriber = idle.topic(&name).subscriber().expect("the types agree");
+        meet(&mut publisher, &subscriber);
+        while publisher.send_timeout(&words(0), SHORT).is_ok() {}
+        (start(move || way(publisher)), subscriber)
+    });
+    stuck.collect()
+}
+
 /// A publisher that waits for a subscriber which does not read.
 fn blocked_publisher(domain: &Domain, node: &Node) -> (Work<Option<SendError>>, Subscriber<Words>) {
     let mut publisher = node.topic::<Words>("full").depth(8).publisher(Overflow::Block).expect("it is ours");
@@ -100,6 +121,7 @@ fn a_shutdown_ends_every_wait_without_a_thread() {
 
 fn shut_down(domain: &Domain, node: Node) {
     let waiting = wait_in_every_way(&node);
+    let stuck = send_in_every_way(domain, &node);
     let (sending, _idle) = blocked_publisher(domain, &node);
     // They have time to fall asleep; who has not by then ends as well.
     std::thread::sleep(PAUSE * 20);
@@ -107,10 +129,14 @@ fn shut_down(domain: &Domain, node: Node) {
     // Who waits as a future, on a descriptor or not at all is told by whoever serves the node.
     until("everybody is told", || {
         node.dispatch().expect("dispatching succeeds");
-        waiting.iter().all(Work::has_finished)
+        waiting.iter().all(Work::has_finished) && stuck.iter().all(|(work, _)| work.has_finished())
     });
     for (index, work) in waiting.into_iter().enumerate() {
         assert_eq!(work.finish(), "topic `topic` was closed here", "wait {index}");
+    }
+    for (index, (work, _idle)) in stuck.into_iter().enumerate() {
+        let closed = format!("topic `stuck-{index}` was closed here; 0 of this call were sent");
+        assert_eq!(work.finish(), closed, "way {index}");
     }
     let error = sending.finish().expect("it had no room");
     assert!(matches!(error, SendError::Closed { sent: 0, .. }), "{error}");
