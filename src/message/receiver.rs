@@ -260,20 +260,41 @@ impl Receiver {
     }
 
     fn poll_in_turn(&mut self, extent: Option<Extent>) -> bool {
+        let was_full_turn = self.turn >= TURN_MESSAGES;
+        // Streams with nothing that were polled just before the current one.
+        let mut passed = 0;
         for _ in 0..self.sources.len() {
             self.current = if self.current + 1 < self.sources.len() { self.current + 1 } else { 0 };
             let Some(source) = self.sources.get_mut(self.current) else { return false };
             match source.end.poll(extent) {
                 Ok(Poll::Ready) => {
                     self.turn = 1;
+                    self.age_before(passed, was_full_turn);
                     return true;
                 }
-                Ok(Poll::Nothing) => {}
-                Ok(Poll::End) => _ = self.end_current(),
-                Err(violation) => self.expel(violation),
+                Ok(Poll::Nothing) => passed += 1,
+                Ok(Poll::End) => {
+                    passed = 0;
+                    _ = self.end_current();
+                }
+                Err(violation) => {
+                    passed = 0;
+                    self.expel(violation);
+                }
             }
         }
         false
+    }
+
+    /// The last streams before the current one had nothing while this one is busy: it may be long before they are polled as
+    /// often as it takes to be found idle, and their publishers may be waiting.
+    #[inline]
+    fn age_before(&mut self, passed: usize, was_full_turn: bool) {
+        for back in 1..=passed {
+            let count = self.sources.len();
+            let source = &mut self.sources[(self.current + count - back) % count];
+            source.end.age(was_full_turn);
+        }
     }
 
     /// A stream that is read alone may wait a little when it is empty; one among others may not.

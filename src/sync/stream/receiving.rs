@@ -17,6 +17,8 @@ use crate::sync::slot::{Carriage, SlotWord};
 
 /// Empty polls after which space is given back although little has been read.
 const IDLE_POLLS: u32 = 64;
+/// What an empty poll counts for while another stream is busy.
+const IDLE_POLLS_PASSED: u32 = 16;
 /// Messages in a run after which the next empty poll waits a little: a reader that polls at the tail takes the line
 /// from the writer once more for each message, and halves the stream.
 const RUN_MESSAGES: u64 = 16;
@@ -554,14 +556,27 @@ impl ReceivingEnd {
         if self.attachment.is_closed() && !self.has_message() && !self.follow() {
             return Poll::End;
         }
-        self.idle = self.idle.saturating_add(1);
-        if self.idle == RUN_GAP_POLLS {
+        if self.idle + 1 == RUN_GAP_POLLS {
             self.run_start = position;
         }
-        if self.idle == IDLE_POLLS {
+        self.idle_for(1);
+        Poll::Nothing
+    }
+
+    /// Another stream is busy, which has just had a full turn or a shorter one, while there was nothing here.
+    #[inline]
+    pub(crate) fn age(&mut self, was_full_turn: bool) {
+        self.idle_for(if was_full_turn { IDLE_POLLS } else { IDLE_POLLS_PASSED });
+    }
+
+    /// So many more empty polls, or what comes to the same.
+    #[inline]
+    fn idle_for(&mut self, polls: u32) {
+        let was_idle = self.idle >= IDLE_POLLS;
+        self.idle = self.idle.saturating_add(polls).min(IDLE_POLLS);
+        if self.idle == IDLE_POLLS && !was_idle {
             self.release();
         }
-        Poll::Nothing
     }
 
     /// Enters the ring in which the sender goes on after the message before this position, if there is one; of several

@@ -314,6 +314,29 @@ fn closing_waits_for_readers_and_not_for_what_is_kept() {
     }
 }
 
+/// A publisher whose messages have been read is told so, however busy another keeps the reader.
+#[test]
+fn closing_does_not_wait_for_others_to_fall_silent() {
+    let domain = Domain::new();
+    let receiving = domain.node("receiver");
+    let publisher = |name| {
+        let node = domain.node(name);
+        node.topic::<Words>("busy").depth(1024).publisher(Overflow::Block).expect("the topic is ours")
+    };
+    let mut subscriber = receiving.topic::<Words>("busy").subscriber().expect("the types agree");
+    let (mut brief, mut busy) = (publisher("brief"), publisher("busy"));
+    brief.wait_for_subscribers(1, PATIENCE).expect("it is there");
+    busy.wait_for_subscribers(1, PATIENCE).expect("it is there");
+    inline().send(&mut brief, 0..3);
+    inline().send(&mut busy, 0..600);
+    let closing = start(move || brief.close(PATIENCE));
+    // The reader never finds nothing.
+    for _ in 0..500 {
+        drop(subscriber.try_recv().expect("receiving succeeds").expect("there are more"));
+    }
+    assert_eq!(closing.finish(), Ok(()));
+}
+
 #[test]
 fn closing_in_vain_names_who_has_not_read() {
     let domain = Domain::new();
