@@ -327,6 +327,7 @@ fn closing_does_not_wait_for_others_to_fall_silent() {
     let (mut brief, mut busy) = (publisher("brief"), publisher("busy"));
     brief.wait_for_subscribers(1, PATIENCE).expect("it is there");
     busy.wait_for_subscribers(1, PATIENCE).expect("it is there");
+    until("the reader knows both", || subscriber.publishers() == 2);
     inline().send(&mut brief, 0..3);
     inline().send(&mut busy, 0..600);
     let closing = start(move || brief.close(PATIENCE));
