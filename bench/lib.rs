@@ -12,6 +12,7 @@ pub mod engine;
 #[allow(unsafe_code)]
 pub mod limit;
 mod link;
+pub mod locks;
 mod measure;
 mod patterns;
 mod process;

@@ -7,6 +7,7 @@
 pub mod futex;
 pub mod memory;
 pub mod pool;
+pub mod robust;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::memory::{LockError, RegionError};
 use crate::message::{
     AckError, AnswerError, CallError, CloseError, DrainError, HoldError, NotifyError, Payload, PushError,
     QueueError, ReceiveError, SendError, ServiceError, SignalError, StateError, TableError, TableReadError,
@@ -78,11 +79,24 @@ pub enum Error {
     /// A wait for several things failed.
     #[error(transparent)]
     WaitSet(#[from] WaitSetError),
+    /// A region could not be made or attached, or not be used in this way.
+    #[error(transparent)]
+    Region(#[from] RegionError),
+    /// A lock was not taken, or with a caution: what it said.
+    #[error("{0}")]
+    Lock(String),
 }
 
 impl<E: Payload + fmt::Debug + ?Sized> From<CallError<E>> for Error {
     fn from(error: CallError<E>) -> Self {
         Self::Call(error.to_string())
+    }
+}
+
+impl<G> From<LockError<G>> for Error {
+    /// The guard, if there is one in it, goes: what it guards is then still to be repaired.
+    fn from(error: LockError<G>) -> Self {
+        Self::Lock(error.to_string())
     }
 }
 

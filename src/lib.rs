@@ -5,6 +5,8 @@
 //! while both are busy, and a process that dies holds nobody up, and leaves nothing but names in a directory, which the next
 //! to open it removes.
 //!
+//! The *tide* is memory that processes share: regions to attach, and locks in them that survive crashes.
+//!
 //! # Glossary
 //!
 //! - A **node** is one process's membership in a domain: the first line of every program, [`Node::open`].
@@ -21,6 +23,7 @@
 //! - A **table** is the latest value of each of many keys: [`Node::table`].
 //! - A **signal** is a wake-up without payload, under ids, counted and never queued: [`Node::signal`].
 //! - A **wait set** waits for endpoints of any kind, timers and descriptors together: [`WaitSet`].
+//! - A **region** is memory that processes attach and write in place: [`Node::region`]. A [`Mutex`] in it survives whoever has it.
 //! - **History** is what a publisher keeps for those who join later: [`Topic::history`].
 //!
 //! # Hello
@@ -56,6 +59,8 @@
 mod error;
 mod layout;
 #[cfg(not(loom))]
+mod memory;
+#[cfg(not(loom))]
 mod message;
 #[cfg(not(loom))]
 mod node;
@@ -71,6 +76,7 @@ mod sync;
 #[cfg(not(loom))]
 pub use crate::{
     error::Error,
+    memory::*,
     message::*,
     node::{
         Channel, Difference, DirectoryProblem, EndpointError, EndpointId, EndpointRole, Field, InletReport,
@@ -81,7 +87,7 @@ pub use crate::{
     segment::SegmentError,
 };
 #[cfg(not(loom))]
-pub use tidepost_derive::Message;
+pub use tidepost_derive::{Message, Shared};
 /// The crate whose derives a message type needs next to [`Message`].
 #[cfg(not(loom))]
 pub use zerocopy;

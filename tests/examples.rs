@@ -115,3 +115,38 @@ fn terminals_chat() {
     assert!(ann.finish().is_empty());
     assert!(elsewhere.finish().is_empty(), "another room is another room");
 }
+
+#[test]
+fn four_processes_count_and_without_a_lock_they_may_lose_some() {
+    let domain = Domain::new("counter");
+    let lines = domain.start("counter", &[]).finish();
+    assert_eq!(lines[..2], ["4 processes counted 200000 times each", "with a lock:    800000"]);
+    let number = |text: &str| text.trim().parse::<u64>().unwrap_or_else(|_| panic!("{lines:?}"));
+    let (careless, lost) =
+        lines[2].strip_prefix("without a lock: ").and_then(|rest| rest.split_once(',')).expect("both");
+    assert_eq!(number(careless) + number(lost.strip_suffix(" lost").expect("it says so")), 800_000);
+}
+
+#[test]
+fn a_buffer_has_room_for_some_and_loses_nothing() {
+    let domain = Domain::new("buffer");
+    let squares: Vec<String> = (0..20).map(|item| format!("{item} squared is {}", item * item)).collect();
+    assert_eq!(domain.start("bounded_buffer", &[]).finish(), squares);
+}
+
+#[test]
+fn readers_see_lists_that_are_whole() {
+    let domain = Domain::new("readers");
+    let lines = domain.start("readers_writers", &[]).finish();
+    assert_eq!(lines.len(), 3);
+    assert!(
+        lines.iter().all(|line| line.ends_with("found 0 lists torn, and the last price is 50")),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn a_matrix_is_multiplied_by_four() {
+    let domain = Domain::new("matrix");
+    assert_eq!(domain.start("matrix", &[]).finish(), ["120 x 120 by 4 processes: right"]);
+}

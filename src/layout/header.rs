@@ -19,6 +19,8 @@ pub const KIND_CURSOR: u32 = 3;
 pub const KIND_BELL: u32 = 4;
 /// The segment holds a board.
 pub const KIND_BOARD: u32 = 5;
+/// The segment is a region, which everybody who attaches it may write.
+pub const KIND_REGION: u32 = 6;
 
 /// The header. Its writer fills it before the segment is handed to anyone, and never changes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -6,7 +6,6 @@
 
 mod berth;
 mod board;
-mod claiming;
 mod error;
 mod event;
 mod inlet;

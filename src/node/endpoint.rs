@@ -65,6 +65,8 @@ pub(crate) enum Form {
     Ring,
     /// A board: cells that are written again and again, and inlets that only look.
     Board,
+    /// A region: memory that everybody who has it may write, and hands on.
+    Region,
 }
 
 /// An outlet for one inlet alone.

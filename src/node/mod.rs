@@ -16,6 +16,7 @@
 //! ```
 
 mod builder;
+pub(crate) mod claiming;
 mod connection;
 mod control;
 mod descriptor;
@@ -47,6 +48,7 @@ pub use identity::{EndpointId, NodeId};
 pub use report::{EndpointRole, InletReport, NodeReport, OutletReport, ReaderReport};
 use shared::Life;
 pub(crate) use shared::{NodeShared, Receipt, Round};
+pub(crate) use wire::{decode_descriptor, encode_descriptor};
 pub(crate) use wire::{is_offerable, policy_name};
 
 /// This process's membership in a domain. Cheap to clone; the membership ends when the last clone, and the last

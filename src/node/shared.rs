@@ -242,6 +242,11 @@ impl NodeShared {
         self.wait_for(SETTLE, |control| control.is_settled(id))
     }
 
+    /// Whether everybody whom a new endpoint has asked has answered, or ended.
+    pub(crate) fn is_settled(&self, id: EndpointId) -> bool {
+        !self.is_inherited() && self.control().is_settled(id)
+    }
+
     /// Waits until the control plane has come so far, or the time is over.
     fn wait_for(
         &self,

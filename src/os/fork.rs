@@ -33,6 +33,11 @@ impl Process {
         Self { word, number }
     }
 
+    /// The number of the process among those forked one from the other, never zero but where they are not told apart.
+    pub(crate) fn number(self) -> u64 {
+        self.number
+    }
+
     /// Whether the process that calls is another one, forked from this one.
     #[inline]
     pub(crate) fn is_parent(self) -> bool {
@@ -40,17 +45,28 @@ impl Process {
     }
 }
 
-/// The word, if the kernel gives us a page for it.
+/// A second word of that page, zero in each child: for caches that a fork has to void. Where the kernel gives us no page, a
+/// fork voids nothing.
+pub(crate) fn epoch() -> &'static AtomicU64 {
+    static NOT_WIPED: AtomicU64 = AtomicU64::new(0);
+    words().map_or(&NOT_WIPED, |[_, epoch]| epoch)
+}
+
+/// The word that tells processes apart, if the kernel gives us a page for it.
 fn word() -> Option<&'static AtomicU64> {
-    static WORD: OnceLock<Option<&'static AtomicU64>> = OnceLock::new();
-    *WORD.get_or_init(|| {
+    words().map(|[word, _]| word)
+}
+
+fn words() -> Option<&'static [AtomicU64; 2]> {
+    static WORDS: OnceLock<Option<&'static [AtomicU64; 2]>> = OnceLock::new();
+    *WORDS.get_or_init(|| {
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
         // SAFETY: a null hint lets the kernel choose fresh addresses, so no memory in use is replaced.
         let page = unsafe { mm::mmap_anonymous(ptr::null_mut(), PAGE_BYTES, protection, flags) }.ok()?;
         // SAFETY: exactly the page just mapped, on which the advice has no effect in this process.
         unsafe { mm::madvise(page, PAGE_BYTES, Advice::LinuxWipeOnFork) }.ok()?;
         // SAFETY: aligned, zeroed, mapped for good, and touched with atomics only.
-        Some(unsafe { AtomicU64::from_ptr(page.cast()) })
+        unsafe { page.cast::<[AtomicU64; 2]>().as_ref() }
     })
 }
 

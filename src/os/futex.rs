@@ -24,6 +24,12 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
     }
 }
 
+/// Wakes so many who sleep on `word`, in any process: those who have slept longest.
+pub(crate) fn wake_many(word: &AtomicU32, count: u32) {
+    // As below.
+    let _ = futex::wake(word, Flags::empty(), count.min(i32::MAX as u32));
+}
+
 /// Wakes everyone who sleeps on `word`, in any process.
 pub(crate) fn wake(word: &AtomicU32) {
     // Waking can fail only for an address that is not mapped, and a reference is always mapped.

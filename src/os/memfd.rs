@@ -17,6 +17,12 @@ pub(crate) const SEALS_ONE_WRITER: SealFlags = SEALS_FIXED_SIZE.union(SealFlags:
 pub(crate) const SEALS_FIXED_SIZE: SealFlags =
     SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
+/// Seals under which every holder may write, and the size may rise, but never fall.
+pub(crate) const SEALS_GROWABLE: SealFlags = SealFlags::SHRINK.union(SealFlags::SEAL);
+
+/// Seals that forbid nothing that a region needs.
+pub(crate) const SEALS_HARMLESS: SealFlags = SealFlags::GROW.union(SealFlags::EXEC);
+
 /// Sizes in bytes up to which nobody asks whether the machine has as much.
 const SIZE_UNASKED: u64 = 1 << 20;
 
@@ -29,8 +35,21 @@ pub(crate) fn create(name: &str, size: u64) -> io::Result<OwnedFd> {
         return Err(Errno::NOMEM);
     }
     let memory = create_empty(name)?;
-    retry(|| fs::fallocate(&memory, FallocateFlags::empty(), 0, size))?;
+    allocate(&memory, size)?;
     Ok(memory)
+}
+
+/// Makes a file at least `size` bytes long, all of them allocated.
+pub(crate) fn allocate(file: impl AsFd, size: u64) -> io::Result<()> {
+    retry(|| fs::fallocate(&file, FallocateFlags::empty(), 0, size))
+}
+
+/// As [`allocate`], for memory, which no file system bounds: what the machine does not have is asked about first.
+pub(crate) fn grow(memory: impl AsFd, from: u64, to: u64) -> io::Result<()> {
+    if to.saturating_sub(from) > SIZE_UNASKED && to.saturating_sub(from) > memory::available() {
+        return Err(Errno::NOMEM);
+    }
+    allocate(memory, to)
 }
 
 fn create_empty(name: &str) -> io::Result<OwnedFd> {

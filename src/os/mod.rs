@@ -15,6 +15,7 @@ pub(crate) mod memory;
 pub(crate) mod mmap;
 pub(crate) mod poll;
 pub(crate) mod process;
+pub(crate) mod record_lock;
 pub(crate) mod socket;
 pub(crate) mod unshared;
 
@@ -28,4 +29,9 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
             settled => return settled,
         }
     }
+}
+
+/// What the system call that has just failed said, of those that are made without rustix.
+fn last_error() -> io::Errno {
+    io::Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(io::Errno::IO)
 }

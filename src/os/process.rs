@@ -17,6 +17,11 @@ pub(crate) fn pid() -> u32 {
     process::getpid().as_raw_nonzero().get().unsigned_abs()
 }
 
+/// The calling thread in its own PID namespace: for people to read.
+pub(crate) fn tid() -> u32 {
+    rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
+}
+
 /// A descriptor that becomes readable, wherever it is held, when this process has ended.
 pub(crate) fn own_pidfd() -> io::Result<OwnedFd> {
     process::pidfd_open(process::getpid(), PidfdFlags::empty())

@@ -8,6 +8,7 @@ mod created;
 mod error;
 mod range;
 mod received;
+pub(crate) mod region;
 
 use std::sync::Arc;
 

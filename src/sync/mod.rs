@@ -10,11 +10,14 @@ pub(crate) mod bell;
 pub(crate) mod biased;
 pub(crate) mod board;
 #[cfg(not(loom))]
+pub(crate) mod bulk;
+#[cfg(not(loom))]
 pub(crate) mod copy;
 pub(crate) mod cursor;
 pub(crate) mod door;
 pub(crate) mod feed;
 pub(crate) mod geometry;
+pub(crate) mod lock;
 #[cfg(all(loom, test))]
 mod model;
 pub(crate) mod pool;

@@ -8,9 +8,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::stage::{DIRECTORY, PART, PATIENCE, PREFIX, Stage};
 use crate::{
-    apart, chaos, domains, growth, interrupted, joiners, kills, lives, ptrace, queue_chaos, queue_kills,
-    queue_mismatch, queues, seccomp, service_chaos, service_kills, service_strict, services, shortage,
-    signals, states, stopped, tables, threads, turns, wait_set,
+    apart, chaos, domains, growth, interrupted, joiners, kills, lives, locks, meeting, ptrace, queue_chaos,
+    queue_kills, queue_mismatch, queues, regions, seccomp, service_chaos, service_kills, service_strict,
+    services, shortage, signals, states, stopped, tables, threads, turns, wait_set,
 };
 
 /// The message of most tests: a number, and words that follow from it.
@@ -91,12 +91,6 @@ pub fn play() {
         "lender" => growth::lend_to_the_limit(&node),
         "starved-publisher" => growth::starve_publisher(&node, argument),
         "starved-subscriber" => growth::starve_subscriber(&node),
-        "falls-short" => shortage::fall_short(&node, argument),
-        "falls-short-alone" => shortage::fall_short_alone(&node),
-        "short-client" => shortage::call_for_too_much(&node, argument),
-        "short-server" => shortage::serve_too_much(&node, argument),
-        "short-consumer" => shortage::take_too_much(&node, argument),
-        "short-reader" => shortage::read_too_much(&node, argument),
         "interrupted-sender" => interrupted::send(&node),
         "interrupted-receiver" => interrupted::receive(&node),
         "interrupted-set" => interrupted::receive_in_set(&node),
@@ -173,6 +167,38 @@ fn play_beyond_topics(part: &str, node: Node, argument: u64) {
             say("clean");
             std::process::exit(0);
         }
+        other => return play_in_memory(other, node, argument),
+    }
+    drop(node);
+    std::process::exit(0);
+}
+
+/// The parts in tests of regions and locks, and of processes without room.
+fn play_in_memory(part: &str, node: Node, argument: u64) {
+    match part {
+        "falls-short" => shortage::fall_short(&node, argument),
+        "falls-short-alone" => shortage::fall_short_alone(&node),
+        "region-counter" => regions::count(&node),
+        "byte-holder" => regions::hold_bytes(&node),
+        "file-maker" => regions::make_half(&node),
+        "greedy" => regions::ask_for_too_much(&node),
+        "buffer-producer" => meeting::produce(&node, argument),
+        "buffer-consumer" => meeting::consume(&node),
+        "turn-taker" => meeting::take_turns(&node, argument),
+        "meeter" => meeting::meet(&node, argument),
+        "whole-one" => meeting::write_or_read(&node, argument),
+        "half-worker" => meeting::work_half(&node),
+        "lock-owner" => locks::own(&node),
+        "lock-parent" => locks::leave_a_child(&node),
+        "lock-forker" => locks::fork(&node),
+        "sharer" => locks::share(&node, argument == 1),
+        "endless-sharer" => locks::share_for_ever(&node, argument),
+        "stepped-locker" => locks::lock_stepped(&node),
+        "endless-locker" => locks::lock_for_ever(&node, argument),
+        "short-client" => shortage::call_for_too_much(&node, argument),
+        "short-server" => shortage::serve_too_much(&node, argument),
+        "short-consumer" => shortage::take_too_much(&node, argument),
+        "short-reader" => shortage::read_too_much(&node, argument),
         other => return play_in_services(other, node, argument),
     }
     drop(node);

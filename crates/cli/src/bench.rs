@@ -1,6 +1,7 @@
 //! `tidepost bench`: how close to the limit of this machine, and what policies, crowds and connections cost.
 
 mod connect;
+mod locks;
 
 use std::io::{self, IsTerminal, Write};
 
@@ -66,6 +67,8 @@ enum Measure {
     Patterns,
     /// How long it takes to open a node, to connect, and until the first message.
     Connect,
+    /// What locks in a region cost while nobody else wants them, and reading and attaching one.
+    Locks,
 }
 
 /// What `bench patterns` measures.
@@ -89,6 +92,9 @@ enum Only {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.measure == Measure::Connect {
         return connect::run(arguments);
+    }
+    if arguments.measure == Measure::Locks {
+        return locks::run(arguments);
     }
     if arguments.topics.is_some() {
         return Err("--topics belongs to `bench connect`".into());
@@ -157,7 +163,7 @@ fn plans(arguments: &Arguments) -> Result<Vec<Plan>, Failure> {
             .map(|(_, contest, pattern)| plan(contest, pattern, sizes.clone()))
             .collect(),
         // It has no messages to plan.
-        Measure::Connect => Vec::new(),
+        Measure::Connect | Measure::Locks => Vec::new(),
     })
 }
 

@@ -14,6 +14,7 @@ mod notices;
 mod publish;
 mod queue;
 mod rate;
+mod region;
 mod serve;
 mod signal;
 mod state;
@@ -95,6 +96,9 @@ enum Command {
     Signal(signal::SignalArguments),
     /// Wait for a signal.
     Wait(signal::WaitArguments),
+    /// Make, read, write and watch memory that processes share.
+    #[command(subcommand)]
+    Region(region::Arguments),
     /// List who is in the domain: nodes, what they send, receive, ask and serve, and who waits for whom.
     Ls(list::Arguments),
     /// Say how fast a topic is: messages and bytes a second, losses, and latency where messages are stamped.
@@ -140,6 +144,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Watch(command) => state::watch(&command, &arguments.place),
         Command::Signal(command) => signal::notify(&command, &arguments.place),
         Command::Wait(command) => signal::wait(&command, &arguments.place),
+        Command::Region(command) => region::run(&command, &arguments.place),
         Command::Ls(command) => list::run(&command, &arguments.place),
         Command::Hz(command) => rate::run(&command, &arguments.place),
         Command::Bench(command) => bench::run(&command),

@@ -1,4 +1,4 @@
-//! The derive macro behind `tidepost::Message`: it writes down a struct's layout, so that both ends of a topic can
+//! The derive macros behind `tidepost::Message` and `tidepost::Shared`: they write down a struct's layout, so that both ends of a topic can
 //! compare it. What makes a struct plain data is checked by zerocopy's own derives.
 
 use proc_macro::TokenStream;
@@ -57,6 +57,66 @@ pub fn derive_message(input: TokenStream) -> TokenStream {
     expand(&input).unwrap_or_else(Error::into_compile_error).into()
 }
 
+/// Implements `tidepost::Shared` for a `#[repr(C)]` or `#[repr(transparent)]` struct whose fields are shared types: locks, atomic
+/// numbers, plain numbers that never change, arrays and structs of them. `#[tidepost(name = "…")]` as for messages.
+///
+/// ```
+/// use std::sync::atomic::AtomicU64;
+/// #[derive(tidepost::Shared)]
+/// #[repr(C)]
+/// struct Counters { hits: AtomicU64, balance: tidepost::Mutex<i64> }
+/// ```
+///
+/// What would mean something in one process alone is refused:
+///
+/// ```compile_fail
+/// use std::sync::atomic::AtomicU64;
+/// #[derive(tidepost::Shared)]
+/// #[repr(C)]
+/// struct Counters { hits: AtomicU64, balance: std::sync::Mutex<i64> }
+/// ```
+#[proc_macro_derive(Shared, attributes(tidepost))]
+pub fn derive_shared(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    expand_shared(&input).unwrap_or_else(Error::into_compile_error).into()
+}
+
+fn expand_shared(input: &DeriveInput) -> Result<Tokens> {
+    let Data::Struct(data) = &input.data else {
+        return Err(Error::new_spanned(
+            &input.ident,
+            "only structs can lie in a region: any bytes must be a value",
+        ));
+    };
+    if !input.generics.params.is_empty() {
+        return Err(Error::new_spanned(
+            &input.generics,
+            "a type in a region has no parameters: its layout is one",
+        ));
+    }
+    check_representation(input)?;
+    let name = wire_name(input)?;
+    let ident = &input.ident;
+    let kinds: Vec<_> = data.fields.iter().map(|field| &field.ty).collect();
+    let fields = fields(&data.fields, &quote!(::tidepost::Shared));
+    Ok(quote! {
+        // Every field is one of those types, which is checked here.
+        const _: () = {
+            const fn is_shared<T: ::tidepost::Shared>() {}
+            #(is_shared::<#kinds>();)*
+        };
+        // SAFETY: as each of its fields; what lies between them is never looked at.
+        unsafe impl ::tidepost::Placeable for #ident {}
+        impl ::tidepost::Shared for #ident {
+            fn descriptor() -> ::tidepost::TypeDescriptor {
+                let mut fields = ::std::vec::Vec::new();
+                #(#fields)*
+                ::tidepost::TypeDescriptor::of_struct::<Self>(#name, fields)
+            }
+        }
+    })
+}
+
 fn expand(input: &DeriveInput) -> Result<Tokens> {
     let Data::Struct(data) = &input.data else {
         return Err(Error::new_spanned(
@@ -68,7 +128,7 @@ fn expand(input: &DeriveInput) -> Result<Tokens> {
     let name = wire_name(input)?;
     let ident = &input.ident;
     let (impl_generics, type_generics, where_clause) = input.generics.split_for_impl();
-    let fields = fields(&data.fields);
+    let fields = fields(&data.fields, &quote!(::tidepost::Message));
     Ok(quote! {
         impl #impl_generics ::tidepost::Message for #ident #type_generics #where_clause {
             fn descriptor() -> ::tidepost::TypeDescriptor {
@@ -81,7 +141,7 @@ fn expand(input: &DeriveInput) -> Result<Tokens> {
 }
 
 /// One statement for each field, which adds it and what is nested in it.
-fn fields(fields: &Fields) -> Vec<Tokens> {
+fn fields(fields: &Fields, of: &Tokens) -> Vec<Tokens> {
     let members = fields.members();
     members
         .zip(fields)
@@ -91,7 +151,7 @@ fn fields(fields: &Fields) -> Vec<Tokens> {
                 fields.extend(::tidepost::TypeDescriptor::nested_fields(
                     #name,
                     ::core::mem::offset_of!(Self, #member),
-                    &<#kind as ::tidepost::Message>::descriptor(),
+                    &<#kind as #of>::descriptor(),
                 ));
             }
         })
@@ -111,8 +171,7 @@ fn check_representation(input: &DeriveInput) -> Result<()> {
             Ok(())
         })?;
     }
-    let help =
-        "a message needs #[repr(C)] or #[repr(transparent)], so that its layout is the same in every program";
+    let help = "it needs #[repr(C)] or #[repr(transparent)], so that its layout is the same in every program";
     if is_fixed { Ok(()) } else { Err(Error::new_spanned(&input.ident, help)) }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::message::claiming::{Unclaimed, remedy};
 use crate::message::error::{Refused, TopicError};
+use crate::node::claiming::{Unclaimed, remedy};
 use crate::node::{EndpointError, NameError};
 use crate::segment::SegmentError;
 

@@ -13,10 +13,10 @@ mod writer;
 use std::fmt;
 use std::time::Duration;
 
-use super::claiming;
 use super::payload::{Payload, Untyped};
 use super::topic::Topic;
 use super::trust::{Borrowed, Copied, Trust};
+use crate::node::claiming;
 use crate::node::{Channel, Node, Pattern, TypeDescriptor};
 pub use error::StateError;
 pub(super) use legacy::Legacy;

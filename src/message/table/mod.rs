@@ -19,10 +19,10 @@ pub use reader::{TableChange, TableEntry, TableReader, TableReaderHandle};
 pub use writer::{TableWriter, TableWriterHandle};
 
 use super::board::{self, BoardShared, Origin, Watch};
-use super::claiming;
 use super::payload::{Message, Payload};
 use super::state::Base;
 use crate::layout::board::{TABLE_CELLS_MAX, TABLE_KEY_BYTES_MAX, TABLE_VALUE_BYTES_MAX};
+use crate::node::claiming;
 use crate::node::{Channel, Node, Pattern, Shape, TypeDescriptor};
 use crate::sync::board::{self as cells, TableMemory, TableShape};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::name::{Name, NameError};
 
-/// A pattern of message passing. Names of one are no names of another: a topic and a queue may have the same.
+/// A pattern of message passing, or memory. Names of one are no names of another: a topic and a queue may have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Pattern {
@@ -21,12 +21,14 @@ pub enum Pattern {
     Table,
     /// Notifiers and waiters: wake-ups without payload.
     Signal,
+    /// Memory, and those who have attached it.
+    Region,
 }
 
 impl Pattern {
     /// All of them, in the order of their codes from 0.
-    pub const ALL: [Self; 6] =
-        [Self::Topic, Self::Service, Self::Queue, Self::State, Self::Table, Self::Signal];
+    pub const ALL: [Self; 7] =
+        [Self::Topic, Self::Service, Self::Queue, Self::State, Self::Table, Self::Signal, Self::Region];
 
     /// Its name, in lower case.
     pub fn name(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Pattern {
             Self::State => "state",
             Self::Table => "table",
             Self::Signal => "signal",
+            Self::Region => "region",
         }
     }
 

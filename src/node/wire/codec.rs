@@ -49,6 +49,11 @@ impl Writer {
         Self { bytes }
     }
 
+    /// Bytes that are no frame.
+    pub(super) fn bare() -> Self {
+        Self { bytes: Vec::new() }
+    }
+
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

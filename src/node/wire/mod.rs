@@ -360,6 +360,7 @@ fn form_code(form: Form) -> u8 {
     match form {
         Form::Ring => 0,
         Form::Board => 1,
+        Form::Region => 2,
     }
 }
 
@@ -367,6 +368,7 @@ fn read_form(reader: &mut Reader<'_>) -> Result<Form, WireError> {
     match reader.u8()? {
         0 => Ok(Form::Ring),
         1 => Ok(Form::Board),
+        2 => Ok(Form::Region),
         other => Err(WireError::Number { what: "form", value: other.into() }),
     }
 }
@@ -455,6 +457,18 @@ fn read_descriptor(reader: &mut Reader<'_>) -> Result<TypeDescriptor, WireError>
     });
     let fields = fields.collect::<Result<_, WireError>>()?;
     Ok(TypeDescriptor { name, size, align, shape, fields })
+}
+
+/// A descriptor as it is written into memory that is handed on.
+pub(crate) fn encode_descriptor(descriptor: &TypeDescriptor) -> Vec<u8> {
+    let mut writer = Writer::bare();
+    write_descriptor(descriptor, &mut writer);
+    writer.into_bytes()
+}
+
+/// What such bytes say.
+pub(crate) fn decode_descriptor(bytes: &[u8]) -> Result<TypeDescriptor, WireError> {
+    read_descriptor(&mut Reader::new(bytes, Vec::new()))
 }
 
 fn write_refusal<'w>(refusal: &Refusal, writer: &'w mut Writer) -> &'w mut Writer {

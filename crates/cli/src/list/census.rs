@@ -20,8 +20,15 @@ pub struct Census<'a> {
 }
 
 /// The patterns, in the order in which they are shown.
-pub const PATTERNS: [Pattern; 6] =
-    [Pattern::Topic, Pattern::Service, Pattern::Queue, Pattern::State, Pattern::Table, Pattern::Signal];
+pub const PATTERNS: [Pattern; 7] = [
+    Pattern::Topic,
+    Pattern::Service,
+    Pattern::Queue,
+    Pattern::State,
+    Pattern::Table,
+    Pattern::Signal,
+    Pattern::Region,
+];
 
 /// The endpoints of a topic, a service and so on.
 #[derive(Default)]

@@ -86,6 +86,7 @@ fn columns(pattern: Pattern) -> &'static [Column] {
             &[WORD, NODE, PID, ENDPOINT, TYPE, POLICY, SENT, WAITING, SETTLED, HELD, LOST, STATE]
         }
         Pattern::State | Pattern::Table => &[WORD, NODE, PID, ENDPOINT, TYPE, SENT, RECEIVED, STATE],
+        Pattern::Region => &[WORD, NODE, PID, ENDPOINT, TYPE],
         Pattern::Signal => &[WORD, NODE, PID, ENDPOINT, IDS, SENT, RECEIVED, STATE],
         _ => &[WORD, NODE, PID, ENDPOINT, TYPE, STANDING, SENT, RECEIVED, LOST, LAG, STATE],
     }

@@ -11,6 +11,7 @@ pub fn pattern(pattern: Pattern) -> &'static str {
         Pattern::State => "state",
         Pattern::Table => "table",
         Pattern::Signal => "signal",
+        Pattern::Region => "region",
         _ => "?",
     }
 }
@@ -25,6 +26,7 @@ pub fn roles(pattern: Pattern) -> &'static [(EndpointRole, &'static str, &'stati
         Pattern::State | Pattern::Table => {
             &[(Sender, "writer", "writers"), (Keeper, "keeper", "keepers"), (Receiver, "reader", "readers")]
         }
+        Pattern::Region => &[(Keeper, "holder", "holders"), (Receiver, "seeker", "seekers")],
         Pattern::Signal => &[(Sender, "notifier", "notifiers"), (Receiver, "waiter", "waiters")],
         _ => &[(Sender, "pub", "publishers"), (Receiver, "sub", "subscribers")],
     }

@@ -6,6 +6,7 @@ mod observers;
 mod patterns;
 mod queues;
 mod readme;
+mod regions;
 mod services;
 mod signals;
 mod stage;

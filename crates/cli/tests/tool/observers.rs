@@ -144,8 +144,11 @@ fn who_has_no_memory_for_a_message_says_so() {
             && outcome.stderr.contains("nothing more can be received from node `tidepost-pub`")
     );
     assert!(outcome.stderr.contains("cannot map a pool segment"), "{}", outcome.stderr);
-    publisher.feed_and_keep(b"once more\n");
-    let told = publisher.error_line();
+    // It says so beside the first message that it sends once it has heard of that.
+    let told = until("the publisher to be told", || {
+        publisher.feed_and_keep(b"once more\n");
+        publisher.try_error_line()
+    });
     assert!(
         told.contains("a subscriber turned this topic down") && told.contains("cannot map a pool segment"),
         "{told}"

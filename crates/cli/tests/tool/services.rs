@@ -107,6 +107,8 @@ fn a_command_is_over_when_it_ends_whatever_it_has_started() {
     let _server = serve(&scratch, &[], &["sh", "-c", &script]);
     assert_eq!(call(&scratch, &["0"], b"").success(), "high\n");
     wait_for_end(process_of(&file));
+    // The next command waits for the next one.
+    std::fs::remove_file(&file).expect("it is there");
     let failed = call(&scratch, &["3"], b"");
     assert!(failed.stderr.contains("ended with exit status: 3"), "{}", failed.stderr);
     wait_for_end(process_of(&file));

@@ -113,6 +113,12 @@ impl Tool {
         text(&lines.recv_timeout(PATIENCE).expect("a line comes"))
     }
 
+    /// The next line of what it tells beside its output, if it has told one.
+    pub fn try_error_line(&mut self) -> Option<String> {
+        let lines = self.errors.as_ref().expect("it was asked for");
+        lines.try_recv().ok().map(|line| text(&line))
+    }
+
     /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("it is our child").is_none()

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use crate::node::{Channel, Claim, ClaimError, EndpointError, Node};
+use super::{Channel, Claim, ClaimError, EndpointError, Node};
 use crate::os::clock::Deadline;
 
 /// How long a claimant waits between two looks at the claim.
 const SLICE: Duration = Duration::from_millis(5);
 
 /// Why a channel was not claimed.
-pub(super) enum Unclaimed {
+pub(crate) enum Unclaimed {
     /// Somebody else writes there, who says of itself that it is this.
     Held { by: Option<String> },
     /// The operating system refused something.
@@ -21,7 +21,7 @@ pub(super) enum Unclaimed {
 }
 
 /// Claims a channel, waiting no longer than `timeout` for whoever holds it.
-pub(super) fn claim(node: &Node, channel: &Channel, timeout: Duration) -> Result<Claim, Unclaimed> {
+pub(crate) fn claim(node: &Node, channel: &Channel, timeout: Duration) -> Result<Claim, Unclaimed> {
     let deadline = Deadline::after(timeout);
     let shared = node.shared();
     loop {
@@ -48,7 +48,7 @@ pub(super) fn claim(node: &Node, channel: &Channel, timeout: Duration) -> Result
 }
 
 /// What to do about a claim that the operating system refused, or that cannot be counted any more.
-pub(super) fn remedy(source: Errno) -> &'static str {
+pub(crate) fn remedy(source: Errno) -> &'static str {
     match source {
         Errno::OVERFLOW => {
             "it has had as many writers as can be counted while anybody uses it; have all of them leave it once, or choose \

@@ -1,0 +1,140 @@
+//! What locks in a region cost while nobody else wants them, and what it takes to read and write there: each against what it stands in for,
+//! in the same rounds.
+
+use std::hint::black_box;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tidepost::{Node, SeqLock};
+
+use crate::limit::robust::RobustMutex;
+use crate::measure::Failure;
+use crate::report::Spread;
+use crate::scratch::Scratch;
+
+/// Operations that are timed together, of those that take nanoseconds.
+const OPERATIONS: u32 = 200_000;
+/// Bytes of a bulk copy, and how many are timed together.
+const BULK_BYTES: usize = 64 << 10;
+const BULKS: u32 = 2_000;
+/// Bytes of the region that is attached, and how often in a round.
+const HUGE_BYTES: usize = 1 << 30;
+const ATTACHES: u32 = 5;
+
+/// One thing that was measured, and what it is measured against.
+#[derive(Clone, Debug)]
+pub struct LockRow {
+    /// What.
+    pub what: &'static str,
+    /// Nanoseconds of one.
+    pub time_ns: Spread,
+    /// Against what, if anything.
+    pub against: Option<&'static str>,
+    /// Nanoseconds of that.
+    pub against_ns: Option<Spread>,
+    /// The ratio of the two in each round.
+    pub ratio: Option<Spread>,
+}
+
+impl LockRow {
+    /// The row as JSON.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "what": self.what,
+            "time_ns": self.time_ns.to_json(),
+            "against": self.against,
+            "against_ns": self.against_ns.map(Spread::to_json),
+            "ratio": self.ratio.map(Spread::to_json),
+        })
+    }
+}
+
+/// What a round found, in nanoseconds for one operation.
+#[derive(Default)]
+struct Round {
+    lock: f64,
+    std: f64,
+    robust: f64,
+    read: f64,
+    copy: f64,
+    bulk: f64,
+    memcpy: f64,
+    attach: f64,
+}
+
+/// Which figure of a round.
+type Figure = fn(&Round) -> f64;
+/// What, its figure, and what it is measured against.
+type Comparison = (&'static str, Figure, Option<(&'static str, Figure)>);
+
+/// Measures everything in so many rounds; `progress` hears of each.
+pub fn measure(rounds: u32, mut progress: impl FnMut(u32)) -> Result<Vec<LockRow>, Failure> {
+    let directory = Scratch::create()?;
+    let node = Node::builder().name("bench-locks").directory(directory.path()).open()?;
+    let huge = node.region_bytes("huge").create(HUGE_BYTES)?;
+    let found = (0..rounds).map(|round| {
+        progress(round);
+        one_round(&node)
+    });
+    let found = found.collect::<Result<Vec<_>, _>>()?;
+    drop(huge);
+    let rows: [Comparison; 5] = [
+        ("lock and unlock, uncontended", |of| of.lock, Some(("std::sync::Mutex", |of| of.std))),
+        ("lock and unlock, uncontended", |of| of.lock, Some(("a robust pthread mutex", |of| of.robust))),
+        ("read 56 B under a SeqLock", |of| of.read, Some(("a plain copy", |of| of.copy))),
+        ("read 64 KiB of a region", |of| of.bulk, Some(("memcpy", |of| of.memcpy))),
+        ("attach a region of 1 GiB", |of| of.attach, None),
+    ];
+    let rows = rows.into_iter().filter_map(|(what, figure, against)| {
+        let ratio = against.map(|(_, other)| found.iter().map(|of| figure(of) / other(of)).collect());
+        Some(LockRow {
+            what,
+            time_ns: Spread::of(found.iter().map(figure).collect())?,
+            against: against.map(|(name, _)| name),
+            against_ns: against.and_then(|(_, other)| Spread::of(found.iter().map(other).collect())),
+            ratio: ratio.and_then(Spread::of),
+        })
+    });
+    Ok(rows.collect())
+}
+
+fn one_round(node: &Node) -> Result<Round, Failure> {
+    let lock = node.region::<tidepost::Mutex<u64>>("lock").create()?;
+    let values = node.region::<SeqLock<[u64; 7]>>("values").create()?;
+    let bytes = node.region_bytes("bytes").create(BULK_BYTES)?;
+    let (plain, robust) = (Mutex::new(0u64), RobustMutex::new().ok_or("there is no robust mutex")?);
+    let (private, mut copy) = (vec![1u8; BULK_BYTES], vec![0u8; BULK_BYTES]);
+    let source = [7u64; 7];
+    values.write(&source).map_err(|error| error.to_string())?;
+    bytes.write_at(0, &private)?;
+    let mut round = Round {
+        lock: each(OPERATIONS, || {
+            if let Ok(mut guard) = lock.lock() {
+                *guard += 1;
+            }
+        }),
+        std: each(OPERATIONS, || {
+            if let Ok(mut guard) = plain.lock() {
+                *guard += 1;
+            }
+        }),
+        robust: each(OPERATIONS, || _ = black_box(robust.lock_and_unlock())),
+        read: each(OPERATIONS, || _ = black_box(values.read())),
+        copy: each(OPERATIONS, || _ = black_box(*black_box(&source))),
+        ..Round::default()
+    };
+    round.bulk = each(BULKS, || _ = black_box(bytes.read_at(0, &mut copy)));
+    round.memcpy = each(BULKS, || black_box(&mut copy).copy_from_slice(black_box(&private)));
+    let mut failed = None;
+    round.attach = each(ATTACHES, || failed = failed.take().or(node.region_bytes("huge").attach().err()));
+    failed.map_or(Ok(round), |error| Err(error.into()))
+}
+
+/// Nanoseconds of one of so many.
+fn each(count: u32, mut work: impl FnMut()) -> f64 {
+    work();
+    let start = Instant::now();
+    (0..count).for_each(|_| work());
+    start.elapsed().as_nanos() as f64 / f64::from(count)
+}

@@ -1,0 +1,97 @@
+//! A condition variable in a region.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::{LockError, MutexGuard, nap};
+use crate::os::clock::Deadline;
+use crate::os::futex;
+use crate::segment::region::Placeable;
+
+/// Waiting for what a [`Mutex`](super::Mutex) guards to change: std's, between processes.
+///
+/// All zero bytes are one for which nobody waits. Who waits gives the mutex back meanwhile and has it again afterwards, with all that
+/// taking a mutex may say. As with every such thing, a wait may end without a cause: look at the condition again, or
+/// [`wait_while`](Self::wait_while) it holds.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Condvar {
+    /// Counts notifications.
+    turn: AtomicU32,
+    /// As in a semaphore.
+    waiters: AtomicU32,
+}
+
+// SAFETY: two atomic numbers, of which any values are some.
+unsafe impl Placeable for Condvar {}
+
+impl Condvar {
+    /// Gives the mutex back, waits to be notified, and takes it again.
+    ///
+    /// # Errors
+    /// As [`Mutex::lock`](super::Mutex::lock).
+    pub fn wait<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+    ) -> Result<MutexGuard<'a, T>, LockError<MutexGuard<'a, T>>> {
+        self.wait_until(guard, Deadline::NEVER).1
+    }
+
+    /// As [`wait`](Self::wait), no longer than this; whether it was notified in time, and the mutex, which is waited for as
+    /// long as it takes.
+    pub fn wait_timeout<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        timeout: Duration,
+    ) -> (bool, Result<MutexGuard<'a, T>, LockError<MutexGuard<'a, T>>>) {
+        self.wait_until(guard, Deadline::after(timeout))
+    }
+
+    /// Waits as long as the condition holds.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn wait_while<'a, T>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        mut holds: impl FnMut(&mut T) -> bool,
+    ) -> Result<MutexGuard<'a, T>, LockError<MutexGuard<'a, T>>> {
+        while holds(&mut guard) {
+            guard = self.wait(guard)?;
+        }
+        Ok(guard)
+    }
+
+    fn wait_until<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        deadline: Deadline,
+    ) -> (bool, Result<MutexGuard<'a, T>, LockError<MutexGuard<'a, T>>>) {
+        // Dekker: this, then the turn; who notifies, the turn, then this. Whoever is not seen here sees the new turn, and was
+        // notified before it waited.
+        self.waiters.fetch_add(1, Ordering::SeqCst);
+        let seen = self.turn.load(Ordering::SeqCst);
+        let mutex = guard.mutex();
+        drop(guard);
+        let is_notified = nap::while_it_says(&self.turn, seen, deadline);
+        self.waiters.fetch_sub(1, Ordering::Relaxed);
+        (is_notified, mutex.lock())
+    }
+
+    /// Wakes one who waits; others may wake as well.
+    pub fn notify_one(&self) {
+        self.notify(1);
+    }
+
+    /// Wakes all who wait.
+    pub fn notify_all(&self) {
+        self.notify(i32::MAX as u32);
+    }
+
+    fn notify(&self, count: u32) {
+        self.turn.fetch_add(1, Ordering::SeqCst);
+        if self.waiters.load(Ordering::SeqCst) > 0 {
+            futex::wake_many(&self.turn, count);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! One thread of one process, as the locks of a region see it.
+
+use std::time::{Duration, Instant};
+
+use super::nap::low_half;
+use super::shared_raw::RawShared;
+use super::{Party, RawLock, Sharing, Slept};
+use crate::layout::owner::Owner;
+use crate::layout::region::SHARE_PLACE_SHIFT;
+use crate::os::clock::{self, Deadline};
+use crate::os::futex;
+use crate::segment::region::{Seat, SeatError, seat_at};
+use crate::sync::door::{AtomicU32, AtomicU64, Ordering};
+
+/// The count in a share.
+const COUNT_MASK: u64 = (1 << SHARE_PLACE_SHIFT) - 1;
+/// How long anybody sleeps without looking whether the owner is still there.
+const SLICE: Duration = Duration::from_millis(5);
+
+/// The calling thread in the region in which a lock lies, and how long it waits there.
+pub(super) struct Sitter<'region> {
+    seat: Seat<'region>,
+    deadline: Deadline,
+}
+
+impl<'region> Sitter<'region> {
+    /// The calling thread; it gets a seat if it has none.
+    #[inline]
+    pub(super) fn at<T>(place: &'region T, deadline: Deadline) -> Result<Self, SeatError> {
+        Ok(Self { seat: seat_at(place)?, deadline })
+    }
+
+    pub(super) fn seat(&self) -> &Seat<'region> {
+        &self.seat
+    }
+}
+
+impl Party for Sitter<'_> {
+    #[inline]
+    fn owner(&self) -> Owner {
+        self.seat.owner()
+    }
+
+    fn is_alive(&self, other: Owner) -> bool {
+        self.seat.is_alive(other)
+    }
+
+    fn line_up(&self, lock: &RawLock, ticket: u64) {
+        let record = self.seat.record();
+        record.ticket.store(ticket, Ordering::Relaxed);
+        record.waiting.store(self.seat.offset(lock), Ordering::Release);
+    }
+
+    fn step_out(&self, _lock: &RawLock) {
+        self.seat.record().waiting.store(0, Ordering::Release);
+    }
+
+    fn is_in_line(&self, lock: &RawLock, other: Owner) -> bool {
+        let record = self.seat.records().get(other.seat());
+        record.is_some_and(|record| record.waiting.load(Ordering::Acquire) == self.seat.offset(lock))
+    }
+
+    fn first_in_line(&self, lock: &RawLock) -> Option<Owner> {
+        let offset = self.seat.offset(lock);
+        let records = self.seat.records().iter().enumerate();
+        let in_line = records.filter(|(_, record)| record.waiting.load(Ordering::Acquire) == offset);
+        let mut line: Vec<_> =
+            in_line.map(|(seat, record)| (record.ticket.load(Ordering::Relaxed), seat)).collect();
+        line.sort_unstable();
+        line.into_iter().find_map(|(_, seat)| self.seat.owner_of(seat))
+    }
+
+    fn sleep(&self, word: &AtomicU64, seen: u64) -> Slept {
+        if self.deadline.has_passed() {
+            return Slept::Deadline;
+        }
+        let end = Instant::now() + SLICE;
+        let low = low_half(word);
+        futex::wait(low, seen as u32, self.deadline.or_at(Some(end)));
+        if word.load(Ordering::Relaxed) != seen {
+            return Slept::Woken;
+        }
+        match self.deadline.has_passed() {
+            true => Slept::Deadline,
+            false if Instant::now() >= end => Slept::Slice,
+            // A signal, or no reason at all.
+            false => Slept::Woken,
+        }
+    }
+
+    fn wake(&self, word: &AtomicU64, all: bool) {
+        if all { futex::wake(low_half(word)) } else { futex::wake_many(low_half(word), 1) }
+    }
+
+    fn now(&self) -> u64 {
+        clock::monotonic_ns()
+    }
+}
+
+impl Sitter<'_> {
+    /// The share in this lock, if there is one.
+    fn share(&self, lock: &RawShared) -> Option<&AtomicU64> {
+        let place = self.seat.offset(lock);
+        let mut shares = self.seat.record().shares.iter();
+        shares.find(|share| share.load(Ordering::Relaxed) >> SHARE_PLACE_SHIFT == place)
+    }
+}
+
+/// Nobody but its thread writes a share.
+impl Sharing for Sitter<'_> {
+    #[inline]
+    fn enter(&self, lock: &RawShared) -> Option<bool> {
+        if let Some(share) = self.share(lock) {
+            let more = share.load(Ordering::Relaxed) + 1;
+            // As often as this no thread reads without giving back.
+            share.store(if more & COUNT_MASK == 0 { return None } else { more }, Ordering::Relaxed);
+            return Some(true);
+        }
+        let mut shares = self.seat.record().shares.iter();
+        let free = shares.find(|share| share.load(Ordering::Relaxed) == 0)?;
+        free.store(self.seat.offset(lock) << SHARE_PLACE_SHIFT | 1, Ordering::Relaxed);
+        Some(false)
+    }
+
+    #[inline]
+    fn leave(&self, lock: &RawShared) {
+        if let Some(share) = self.share(lock) {
+            let word = share.load(Ordering::Relaxed);
+            share.store(if word & COUNT_MASK == 1 { 0 } else { word - 1 }, Ordering::Release);
+        }
+    }
+
+    fn has_share(&self, lock: &RawShared) -> bool {
+        self.share(lock).is_some()
+    }
+
+    fn reader(&self, lock: &RawShared) -> Option<Owner> {
+        let place = self.seat.offset(lock);
+        let is_share = |share: &AtomicU64| share.load(Ordering::Acquire) >> SHARE_PLACE_SHIFT == place;
+        let records = self.seat.records().iter().enumerate();
+        let mut reading = records.filter(|(_, record)| record.shares.iter().any(is_share));
+        reading.find_map(|(seat, _)| self.seat.owner_of(seat))
+    }
+
+    fn rest(&self, word: &AtomicU32, seen: u32) -> Slept {
+        let end = Instant::now() + SLICE;
+        if self.deadline.has_passed() {
+            return Slept::Deadline;
+        }
+        futex::wait(word, seen, self.deadline.or_at(Some(end)));
+        if word.load(Ordering::SeqCst) != seen || Instant::now() < end && !self.deadline.has_passed() {
+            return Slept::Woken;
+        }
+        if self.deadline.has_passed() { Slept::Deadline } else { Slept::Slice }
+    }
+
+    fn wake_all(&self, word: &AtomicU32) {
+        futex::wake(word);
+    }
+}

@@ -1,0 +1,150 @@
+//! The lock of many readers or one writer, below its guards.
+//!
+//! A writer takes the [`RawLock`], which keeps readers out that come from then on, and waits until those who are in have left. A
+//! reader writes its share into its own record, so that readers never get into each other's way, and looks whether there is a
+//! writer.
+//!
+//! | Word | Writer | Reader | Edge |
+//! |---|---|---|---|
+//! | a share in a record | its thread: set `Relaxed`, then a full fence, then a look at the lock's word; taken back `Release`, then a full fence, then such a look | the writer, after it took the lock and a full fence; `Acquire` | Dekker: share, fence, word ∥ word, fence, shares. Either the reader sees the writer and goes, or the writer sees the reader and waits |
+//! | the lock's word | as [`RawLock`] says | readers, `Acquire` | what the writer before wrote is seen by who finds it free |
+//! | `changed` | who leaves while there is a writer, and the writer that leaves while readers sleep: counting up | who sleeps on it | a word, fence, `sleepers` ∥ `sleepers`, fence, word: as above |
+//! | `sleepers` | readers that sleep | the writer that leaves | as above; too high if some have died in that |
+//! | `poisoned` | who has the lock, `Relaxed` | who has it, or a share | the lock's own |
+//!
+//! A share goes with its thread: who asks for the readers leaves out those who are not there. Whoever takes a seat clears
+//! what its last taker left.
+//!
+//! A reader that has been passed by eight times, or finds a dead writer, takes the lock as a writer does, enters, and gives it
+//! back: so it is let in by the order of the line, and somebody is told of the death.
+
+use super::Sharing;
+use super::raw::{Acquired, Blocked, RawLock, Slept};
+use crate::sync::door::{AtomicU32, Ordering, fence};
+
+/// How often a reader tries again before it gets in line with the writers.
+const TURNED_AWAY_MAX: u32 = if cfg!(loom) { 1 } else { 8 };
+
+/// The words of the lock. Zero is a free one.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct RawShared {
+    pub(super) lock: RawLock,
+    changed: AtomicU32,
+    sleepers: AtomicU32,
+    poisoned: AtomicU32,
+    reserved: u32,
+}
+
+impl RawShared {
+    #[cfg(loom)]
+    pub(super) fn new() -> Self {
+        let [changed, sleepers, poisoned] = [(); 3].map(|()| AtomicU32::new(0));
+        Self { lock: RawLock::new(), changed, sleepers, poisoned, reserved: 0 }
+    }
+
+    /// Enters as a reader, without waiting: `false` if there is a writer.
+    #[inline]
+    pub(crate) fn try_read(&self, party: &impl Sharing) -> Result<bool, Blocked> {
+        match party.enter(self) {
+            None => Err(Blocked::Shares),
+            // Whoever reads already has kept writers out.
+            Some(true) => Ok(true),
+            Some(false) => {
+                fence(Ordering::SeqCst);
+                let is_in = self.lock.owner_acquired().is_none();
+                if !is_in {
+                    self.leave(party);
+                }
+                Ok(is_in)
+            }
+        }
+    }
+
+    /// Enters as a reader, waiting for the writer as long as the party's time lasts.
+    pub(crate) fn read(&self, party: &impl Sharing) -> Result<(), Blocked> {
+        for _ in 0..TURNED_AWAY_MAX {
+            if self.try_read(party)? {
+                return Ok(());
+            }
+            self.sleepers.fetch_add(1, Ordering::SeqCst);
+            let seen = self.changed.load(Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+            let owner = self.lock.owner_acquired();
+            let slept = owner.map(|owner| (owner, party.rest(&self.changed, seen)));
+            self.sleepers.fetch_sub(1, Ordering::Relaxed);
+            match slept {
+                Some((owner, Slept::Deadline)) if party.is_alive(owner) => return Err(Blocked::Owned(owner)),
+                Some((owner, Slept::Slice | Slept::Deadline)) if !party.is_alive(owner) => break,
+                _ => {}
+            }
+        }
+        if self.lock.take(party)? == Acquired::OwnerDied {
+            self.poison();
+        }
+        let entered = party.enter(self);
+        self.free(party);
+        if entered.is_some() { Ok(()) } else { Err(Blocked::Shares) }
+    }
+
+    /// Gives a share back.
+    #[inline]
+    pub(crate) fn leave(&self, party: &impl Sharing) {
+        party.leave(self);
+        fence(Ordering::SeqCst);
+        if self.lock.owner().is_some() {
+            self.ring(party);
+        }
+    }
+
+    #[cold]
+    fn ring(&self, party: &impl Sharing) {
+        self.changed.fetch_add(1, Ordering::SeqCst);
+        party.wake_all(&self.changed);
+    }
+
+    /// Enters as the writer. With `waits`, waits for others as long as the party's time lasts.
+    pub(crate) fn write(&self, party: &impl Sharing, waits: bool) -> Result<Acquired, Blocked> {
+        if party.has_share(self) {
+            return Err(Blocked::Recursive);
+        }
+        let acquired = if waits { self.lock.take(party)? } else { self.lock.try_take(party)? };
+        if acquired == Acquired::OwnerDied {
+            self.poison();
+        }
+        loop {
+            let seen = self.changed.load(Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+            let Some(reader) = party.reader(self) else { return Ok(acquired) };
+            if !waits || party.rest(&self.changed, seen) == Slept::Deadline {
+                self.free(party);
+                return Err(Blocked::Owned(reader));
+            }
+        }
+    }
+
+    /// Gives the writer's lock back.
+    pub(crate) fn free(&self, party: &impl Sharing) {
+        if !self.lock.free_quietly(party.owner()) {
+            self.lock.give_up(party);
+        }
+        fence(Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            self.ring(party);
+        }
+    }
+
+    /// Nobody vouches for what it guards.
+    pub(crate) fn poison(&self) {
+        self.poisoned.store(1, Ordering::Relaxed);
+    }
+
+    /// It is as it should be.
+    pub(crate) fn heal(&self) {
+        self.poisoned.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Relaxed) != 0
+    }
+}
