@@ -441,22 +441,24 @@ impl Inlet for SubscriberShared {
     }
 
     fn segment(&self, segment: Segment) -> Result<(), Setback> {
-        let memory = PoolMemory::receive(&segment.memory, segment.chunks, segment.chunk_bytes);
-        let memory = memory.map_err(Setback::of)?;
         let state = self.state();
         let attachment = state.attached.get(&segment.outlet).and_then(Weak::upgrade);
         // Before we are let in, what is news for others of our node may come in between; our admission brings all.
         let is_joining = state.joining.contains_key(&segment.outlet);
         drop(state);
-        let is_in_order = attachment.is_none_or(|attachment| attachment.add_segment(segment.index, memory));
-        let is_in_order = is_in_order || is_joining;
+        let Some(attachment) = attachment.filter(|attachment| attachment.shortage().is_none()) else {
+            // Nobody reads on, or not as far as this.
+            return Ok(());
+        };
+        let memory = PoolMemory::receive(&segment.memory, segment.chunks, segment.chunk_bytes);
+        let is_in_order = attachment.add_segment(segment.index, memory.map_err(Setback::of)?) || is_joining;
         self.wake();
         if is_in_order { Ok(()) } else { Err(Violation("a pool segment out of order".to_owned()).into()) }
     }
 
     fn ring(&self, ring: NewRing) -> Result<(), Setback> {
         let attached = self.state().attached.get(&ring.outlet).and_then(Weak::upgrade);
-        if let Some(attachment) = attached {
+        if let Some(attachment) = attached.filter(|attachment| attachment.shortage().is_none()) {
             let followed = attachment.follow_into(ring.memory, ring.generation, ring.start);
             followed.map_err(Setback::of)?;
             self.wake();

@@ -189,7 +189,9 @@ impl ReceivingEnd {
         match self.has_segment(address) {
             Ok(true) => {}
             Ok(false) => return Ok(Attempt::NotYet),
-            Err(violation) if self.reading.loss == Loss::Nothing => return Err(violation),
+            Err(violation) if self.reading.loss == Loss::Nothing || self.shortage().is_some() => {
+                return Err(violation);
+            }
             // The sender died before the news of its segment reached us, as nobody waits for that on our behalf.
             Err(_) => {
                 self.lose_until(self.reader.position() + 1)?;
