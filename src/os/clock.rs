@@ -30,6 +30,11 @@ impl Deadline {
         }
     }
 
+    /// This, or so long from now, whichever comes first.
+    pub(crate) fn or_after(self, slice: Duration) -> Self {
+        self.or_at(Instant::now().checked_add(slice))
+    }
+
     /// Whether the end has come.
     pub(crate) fn has_passed(self) -> bool {
         self.0.is_some_and(|end| Instant::now() >= end)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tidepost::{DirectoryProblem, NameError, Node, OpenError, Overflow, TopicError};
 
 use crate::parts::say;
-use crate::stage::{PATIENCE, Stage};
+use crate::stage::{PATIENCE, Stage, skip};
 
 /// A user that is nobody's here.
 const SOMEBODY_ELSE: u32 = 12_345;
@@ -177,7 +177,7 @@ fn a_domain_may_lie_deep() {
 fn a_directory_of_somebody_else_is_refused() {
     let stage = Stage::new();
     if !is_root(&stage) {
-        println!("skipped: only root can give a directory away");
+        skip("only root can give a directory away");
         return;
     }
     let path = made(&stage, "given-away");

@@ -14,6 +14,7 @@ mod lives;
 mod locks;
 mod meeting;
 mod mismatch;
+mod namespaces;
 mod order;
 mod parts;
 mod ptrace;
@@ -37,6 +38,7 @@ mod tables;
 mod threads;
 mod turns;
 mod wait_set;
+mod waiters;
 
 /// Not a test of its own: the process that another test started plays its part in here.
 #[test]

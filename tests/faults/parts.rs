@@ -8,9 +8,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::stage::{DIRECTORY, PART, PATIENCE, PREFIX, Stage};
 use crate::{
-    apart, chaos, domains, growth, interrupted, joiners, kills, lives, locks, meeting, ptrace, queue_chaos,
-    queue_kills, queue_mismatch, queues, regions, seccomp, service_chaos, service_kills, service_strict,
-    services, shortage, signals, states, stopped, tables, threads, turns, wait_set,
+    apart, chaos, domains, growth, interrupted, joiners, kills, lives, locks, meeting, namespaces, ptrace,
+    queue_chaos, queue_kills, queue_mismatch, queues, regions, seccomp, service_chaos, service_kills,
+    service_strict, services, shortage, signals, states, stopped, tables, threads, turns, wait_set, waiters,
 };
 
 /// The message of most tests: a number, and words that follow from it.
@@ -193,6 +193,10 @@ fn play_in_memory(part: &str, node: Node, argument: u64) {
         "lock-forker" => locks::fork(&node),
         "sharer" => locks::share(&node, argument == 1),
         "endless-sharer" => locks::share_for_ever(&node, argument),
+        "stepped-waiter" => waiters::wait_stepped(&node, argument),
+        "waiter" => waiters::wait_beside(&node, argument),
+        "desk-owner" => namespaces::own(&node),
+        "desk-waiter" => namespaces::await_both(&node),
         "stepped-locker" => locks::lock_stepped(&node),
         "endless-locker" => locks::lock_for_ever(&node, argument),
         "short-client" => shortage::call_for_too_much(&node, argument),

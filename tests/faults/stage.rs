@@ -18,6 +18,29 @@ pub const PREFIX: &str = "> ";
 pub const PART: &str = "TIDEPOST_TEST_PART";
 pub const DIRECTORY: &str = "TIDEPOST_TEST_DIRECTORY";
 
+/// How `unshare` starts a process that is the first in a namespace of process numbers.
+const APART: [&str; 5] = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child"];
+
+fn executable() -> PathBuf {
+    std::env::current_exe().expect("a process has an executable")
+}
+
+/// Whether processes may have namespaces of their own here; if not, says that a test is skipped.
+pub fn may_start_apart() -> bool {
+    let tried = Command::new("unshare").args(APART).arg("true").status();
+    let may = tried.as_ref().is_ok_and(std::process::ExitStatus::success);
+    if !may {
+        skip(format_args!("`unshare {} true` is refused here: {tried:?}", APART.join(" ")));
+    }
+    may
+}
+
+/// Says that a test is skipped, and why, past the runner, which keeps to itself what a passing test prints.
+pub fn skip(reason: impl std::fmt::Display) {
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    let _ = writeln!(std::io::stderr(), "skipped: {name}: {reason}");
+}
+
 /// A domain in a directory of its own, removed at the end.
 pub struct Stage {
     root: PathBuf,
@@ -65,7 +88,18 @@ impl Stage {
 
     /// Starts a process with a part and its arguments.
     pub fn start(&self, part: &str, arguments: &str) -> Actor {
-        let mut child = Command::new(std::env::current_exe().expect("a process has an executable"))
+        self.start_by(Command::new(executable()), part, arguments)
+    }
+
+    /// The same, as the first process of a namespace of process numbers. Killing the actor kills it.
+    pub fn start_apart(&self, part: &str, arguments: &str) -> Actor {
+        let mut unshare = Command::new("unshare");
+        unshare.args(APART).arg(executable());
+        self.start_by(unshare, part, arguments)
+    }
+
+    fn start_by(&self, mut command: Command, part: &str, arguments: &str) -> Actor {
+        let mut child = command
             .args(["--exact", "part", "--nocapture", "--test-threads=1"])
             .env(PART, format!("{part} {arguments}"))
             .env(DIRECTORY, &self.root)

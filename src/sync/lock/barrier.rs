@@ -1,12 +1,9 @@
 //! A barrier in a region.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::nap;
-use crate::os::clock::Deadline;
-use crate::os::futex;
-use crate::segment::region::Placeable;
+use crate::sync::door::{AtomicU64, Deadline, Ordering, futex};
 
 /// Where the number of those who have arrived begins; below it, the round.
 const ARRIVED_SHIFT: u32 = 32;
@@ -25,9 +22,6 @@ pub struct Barrier {
     reserved: u32,
 }
 
-// SAFETY: an atomic number, and one that is set before anybody else sees it; any values are some.
-unsafe impl Placeable for Barrier {}
-
 /// What a barrier was passed as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passed {
@@ -36,6 +30,11 @@ pub struct Passed {
 }
 
 impl Barrier {
+    #[cfg(loom)]
+    pub(super) fn new(participants: u32) -> Self {
+        Self { state: AtomicU64::new(0), participants, reserved: 0 }
+    }
+
     /// For how many it is; none counts as one.
     pub fn set_participants(&mut self, participants: u32) {
         self.participants = participants;
@@ -61,7 +60,7 @@ impl Barrier {
     fn wait_until(&self, deadline: Deadline) -> Option<Passed> {
         let mut state = self.state.load(Ordering::Relaxed);
         let round = loop {
-            let (round, arrived) = (state as u32, (state >> ARRIVED_SHIFT) as u32 + 1);
+            let (round, arrived) = (state as u32, ((state >> ARRIVED_SHIFT) as u32).saturating_add(1));
             let is_last = arrived >= self.participants;
             let next = if is_last {
                 u64::from(round.wrapping_add(1))
@@ -71,7 +70,7 @@ impl Barrier {
             // What each did before is seen by all after.
             match self.state.compare_exchange(state, next, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) if is_last => {
-                    futex::wake(nap::low_half(&self.state));
+                    futex::wake(&self.state);
                     return Some(Passed { is_leader: true });
                 }
                 Ok(_) => break round,
@@ -79,11 +78,11 @@ impl Barrier {
             }
         };
         let passed = Some(Passed { is_leader: false });
-        if nap::while_it_says(nap::low_half(&self.state), round, deadline) {
+        if nap::while_it_says(&self.state, round, deadline) {
             return passed;
         }
         // Takes the arrival back, unless the last has come meanwhile.
-        let less = |state: u64| (state as u32 == round).then(|| state - (1 << ARRIVED_SHIFT));
+        let less = |state: u64| (state as u32 == round).then(|| state.saturating_sub(1 << ARRIVED_SHIFT));
         match self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, less) {
             Ok(_) => None,
             Err(_) => passed,

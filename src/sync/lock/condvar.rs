@@ -1,12 +1,10 @@
 //! A condition variable in a region.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::{LockError, MutexGuard, nap};
+use super::turns::Turns;
+use super::{LockError, MutexGuard};
 use crate::os::clock::Deadline;
-use crate::os::futex;
-use crate::segment::region::Placeable;
 
 /// Waiting for what a [`Mutex`](super::Mutex) guards to change: std's, between processes.
 ///
@@ -16,14 +14,8 @@ use crate::segment::region::Placeable;
 #[derive(Debug)]
 #[repr(C)]
 pub struct Condvar {
-    /// Counts notifications.
-    turn: AtomicU32,
-    /// As in a semaphore.
-    waiters: AtomicU32,
+    turns: Turns,
 }
-
-// SAFETY: two atomic numbers, of which any values are some.
-unsafe impl Placeable for Condvar {}
 
 impl Condvar {
     /// Gives the mutex back, waits to be notified, and takes it again.
@@ -67,31 +59,20 @@ impl Condvar {
         guard: MutexGuard<'a, T>,
         deadline: Deadline,
     ) -> (bool, Result<MutexGuard<'a, T>, LockError<MutexGuard<'a, T>>>) {
-        // Dekker: this, then the turn; who notifies, the turn, then this. Whoever is not seen here sees the new turn, and was
-        // notified before it waited.
-        self.waiters.fetch_add(1, Ordering::SeqCst);
-        let seen = self.turn.load(Ordering::SeqCst);
+        let seen = self.turns.line_up();
         let mutex = guard.mutex();
         drop(guard);
-        let is_notified = nap::while_it_says(&self.turn, seen, deadline);
-        self.waiters.fetch_sub(1, Ordering::Relaxed);
+        let is_notified = self.turns.wait(seen, deadline);
         (is_notified, mutex.lock())
     }
 
     /// Wakes one who waits; others may wake as well.
     pub fn notify_one(&self) {
-        self.notify(1);
+        self.turns.notify(1);
     }
 
     /// Wakes all who wait.
     pub fn notify_all(&self) {
-        self.notify(i32::MAX as u32);
-    }
-
-    fn notify(&self, count: u32) {
-        self.turn.fetch_add(1, Ordering::SeqCst);
-        if self.waiters.load(Ordering::SeqCst) > 0 {
-            futex::wake_many(&self.turn, count);
-        }
+        self.turns.notify(u32::MAX);
     }
 }

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::os::process;
-use crate::segment::region::Placeable;
 
 /// Parts that it is counted in.
 const SHARDS: usize = 16;
@@ -20,9 +19,6 @@ pub struct Counter {
 #[derive(Debug)]
 #[repr(C, align(128))]
 struct Shard(AtomicU64);
-
-// SAFETY: atomic numbers, of which any values are some.
-unsafe impl Placeable for Counter {}
 
 thread_local! {
     /// Which part this thread adds to.

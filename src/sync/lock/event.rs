@@ -1,12 +1,9 @@
 //! A flag in a region that can be waited for.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::nap;
-use crate::os::clock::Deadline;
-use crate::os::futex;
-use crate::segment::region::Placeable;
+use crate::sync::door::{AtomicU32, Deadline, Ordering, futex};
 
 const SET: u32 = 1;
 /// Somebody sleeps, or is about to.
@@ -21,10 +18,12 @@ pub struct EventFlag {
     word: AtomicU32,
 }
 
-// SAFETY: an atomic number, of which any value is one.
-unsafe impl Placeable for EventFlag {}
-
 impl EventFlag {
+    #[cfg(loom)]
+    pub(super) fn new() -> Self {
+        Self { word: AtomicU32::new(0) }
+    }
+
     /// Sets it, and wakes all who wait. What was done before is seen by them.
     pub fn set(&self) {
         if self.word.swap(SET, Ordering::Release) & WAITERS != 0 {

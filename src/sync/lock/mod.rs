@@ -3,46 +3,46 @@
 //! The algorithm is in [`raw`], and knows of threads only as [`Party`]: who it is, who else is there, and how to sleep. What the
 //! program uses is built on top.
 
-#[cfg(not(loom))]
 mod barrier;
 #[cfg(not(loom))]
 mod condvar;
 #[cfg(not(loom))]
 mod counter;
 #[cfg(not(loom))]
+mod error;
 mod event;
+mod latch;
 #[cfg(all(loom, test))]
 mod model;
 #[cfg(not(loom))]
 mod mutex;
-#[cfg(not(loom))]
 mod nap;
-#[cfg(not(loom))]
 mod once;
 #[cfg(not(loom))]
 mod owner;
 #[cfg(not(loom))]
 mod party;
+#[cfg(not(loom))]
+mod placed;
 mod raw;
 #[cfg(not(loom))]
 mod rwlock;
-#[cfg(not(loom))]
 mod semaphore;
 #[cfg(not(loom))]
 mod seqlock;
 mod shared_raw;
+mod turns;
 
-#[cfg(not(loom))]
 pub use barrier::{Barrier, Passed};
 #[cfg(not(loom))]
 pub use condvar::Condvar;
 #[cfg(not(loom))]
 pub use counter::Counter;
 #[cfg(not(loom))]
+pub use error::LockError;
 pub use event::EventFlag;
 #[cfg(not(loom))]
-pub use mutex::{LockError, Mutex, MutexGuard};
-#[cfg(not(loom))]
+pub use mutex::{Mutex, MutexGuard};
 pub use once::Once;
 #[cfg(not(loom))]
 pub use owner::LockOwner;
@@ -51,7 +51,6 @@ pub(crate) use owner::owner_at;
 pub(crate) use raw::{RawLock, Slept};
 #[cfg(not(loom))]
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-#[cfg(not(loom))]
 pub use semaphore::Semaphore;
 #[cfg(not(loom))]
 pub use seqlock::SeqLock;

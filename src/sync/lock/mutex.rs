@@ -7,14 +7,11 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use zerocopy::{FromBytes, IntoBytes};
-
-use super::party::Sitter;
+use super::party::{self, Sitter};
 use super::raw::{Acquired, Blocked};
-use super::{LockOwner, RawLock};
-use crate::layout::owner::Owner;
+use super::{LockError, LockOwner, RawLock, error};
 use crate::os::clock::Deadline;
-use crate::segment::region::{Placeable, SeatError, seat_at};
+use crate::segment::region::{SeatError, seat_at};
 
 /// [`Mutex::state`] of a mutex whose data nobody vouches for.
 const POISONED: u32 = 1;
@@ -41,35 +38,6 @@ pub struct Mutex<T> {
 
 // SAFETY: the value is touched by the owner alone, one after the other, whatever process it is in.
 unsafe impl<T: Send> Sync for Mutex<T> {}
-// SAFETY: all zero bytes are a free lock around a zeroed value; the value has no padding and takes any bytes, so that no
-// process can put in one that is none; nothing in it points anywhere.
-unsafe impl<T: FromBytes + IntoBytes + Send + 'static> Placeable for Mutex<T> {}
-
-/// Why a lock was not taken, or was with a caution; in that case the guard is in it.
-#[non_exhaustive]
-pub enum LockError<G> {
-    /// The owner died with it: what it guards may be half changed. Repair it, then say so with
-    /// [`mark_consistent`](MutexGuard::mark_consistent). A guard that goes without that leaves it poisoned.
-    OwnerDied(G),
-    /// Somebody panicked while having it, or gave it back without repair after its owner had died.
-    Poisoned(G),
-    /// Somebody else has it, who is there.
-    Owned {
-        /// Who.
-        owner: LockOwner,
-        /// How long was waited; zero for an attempt.
-        waited: Duration,
-    },
-    /// This very thread has it.
-    Recursive,
-    /// This thread reads as many locks of the region as it can at once.
-    Shares {
-        /// How many that is.
-        limit: usize,
-    },
-    /// This thread has no seat in the region.
-    Seat(SeatError),
-}
 
 impl<T> Mutex<T> {
     /// Where its value lies in it, in bytes.
@@ -118,7 +86,7 @@ impl<T> Mutex<T> {
     /// [`SeatError`] if this thread can have no seat in the region.
     pub fn owner(&self) -> Result<Option<LockOwner>, SeatError> {
         let sitter = Sitter::at(self, Deadline::NEVER)?;
-        Ok(self.lock.owner().map(|owner| self.describe(&sitter, owner)))
+        Ok(self.lock.owner().map(|owner| error::describe(&self.lock, &sitter, owner)))
     }
 
     /// The fast way: `None` if somebody has it.
@@ -163,15 +131,8 @@ impl<T> Mutex<T> {
                 Err(LockError::Poisoned(self.guard()))
             }
             Ok(Acquired::Clean) => Ok(self.guard()),
-            Err(Blocked::Owned(owner)) => {
-                Err(LockError::Owned { owner: self.describe(sitter, owner), waited })
-            }
-            Err(Blocked::Recursive | Blocked::Shares) => Err(LockError::Recursive),
+            Err(blocked) => Err(error::refused(&self.lock, sitter, blocked, waited)),
         }
-    }
-
-    fn describe(&self, sitter: &Sitter<'_>, owner: Owner) -> LockOwner {
-        LockOwner::of(sitter.seat().region(), owner, self.lock.seen_since(owner))
     }
 
     #[inline]
@@ -224,16 +185,10 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 impl<T> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // In a forked child this thread is another, which owns nothing; nor does one whose seat has been given back.
-        let Ok(seat) = seat_at(self.mutex) else { return };
-        if !self.was_panicking && std::thread::panicking() {
+        if !self.was_panicking && std::thread::panicking() && seat_at(self.mutex).is_ok() {
             self.mutex.state.store(POISONED, Ordering::Relaxed);
         }
-        if !self.mutex.lock.free_quietly(seat.owner())
-            && let Ok(sitter) = Sitter::at(self.mutex, Deadline::NEVER)
-        {
-            self.mutex.lock.give_up(&sitter);
-        }
+        party::give_back(&self.mutex.lock);
     }
 }
 
@@ -254,41 +209,3 @@ impl<T> fmt::Debug for Mutex<T> {
         formatter.debug_struct("Mutex").field("owner", &self.lock.owner()).finish_non_exhaustive()
     }
 }
-
-impl<G> LockError<G> {
-    /// The guard, if the lock was taken all the same.
-    pub fn into_guard(self) -> Option<G> {
-        match self {
-            Self::OwnerDied(guard) | Self::Poisoned(guard) => Some(guard),
-            Self::Owned { .. } | Self::Recursive | Self::Shares { .. } | Self::Seat(_) => None,
-        }
-    }
-}
-
-impl<G> fmt::Display for LockError<G> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OwnerDied(_) => formatter.write_str(
-                "the lock's owner died while it had it; repair what it guards and say so with `mark_consistent`",
-            ),
-            Self::Poisoned(_) => formatter.write_str(
-                "somebody failed while having the lock; repair what it guards and say so with `mark_consistent`",
-            ),
-            Self::Owned { owner, waited: Duration::ZERO } => write!(formatter, "the lock is had by {owner}"),
-            Self::Owned { owner, waited } => write!(formatter, "after {waited:?} the lock is still had by {owner}"),
-            Self::Recursive => formatter.write_str("this thread has the lock already; drop its guard first"),
-            Self::Shares { limit } => {
-                write!(formatter, "this thread reads {limit} locks of the region already; drop a guard first")
-            }
-            Self::Seat(error) => write!(formatter, "the lock cannot be used: {error}"),
-        }
-    }
-}
-
-impl<G> fmt::Debug for LockError<G> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, formatter)
-    }
-}
-
-impl<G> std::error::Error for LockError<G> {}

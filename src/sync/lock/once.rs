@@ -1,12 +1,8 @@
 //! Something that is done once, whatever process does it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use super::party::Sitter;
 use super::raw::Blocked;
-use super::{LockError, LockOwner, RawLock};
-use crate::os::clock::Deadline;
-use crate::segment::region::{Placeable, seat_at};
+use super::{Party, RawLock};
+use crate::sync::door::{AtomicU32, Ordering};
 
 const DONE: u32 = 1;
 
@@ -22,52 +18,69 @@ pub struct Once {
     reserved: [u32; 3],
 }
 
-// SAFETY: all zero bytes are a free lock and work that has not been done; atomic numbers, of which any values are some.
-unsafe impl Placeable for Once {}
-
-/// Gives the lock back, whatever becomes of the work.
-struct Working<'a>(&'a Once);
-
-impl Drop for Working<'_> {
-    fn drop(&mut self) {
-        let lock = &self.0.lock;
-        let is_free = seat_at(lock).is_ok_and(|seat| lock.free_quietly(seat.owner()));
-        if !is_free && let Ok(sitter) = Sitter::at(lock, Deadline::NEVER) {
-            lock.give_up(&sitter);
-        }
-    }
-}
-
 impl Once {
-    /// Does the work if nobody has; otherwise waits until whoever does it is done. What it did is seen by all afterwards.
-    ///
-    /// # Errors
-    /// [`LockError::Recursive`] if the work calls this; [`LockError::Seat`].
-    pub fn call_once(&self, work: impl FnOnce()) -> Result<(), LockError<()>> {
-        if self.is_completed() {
-            return Ok(());
-        }
-        let sitter = Sitter::at(&self.lock, Deadline::NEVER).map_err(LockError::Seat)?;
-        match self.lock.take(&sitter) {
-            // One that died has not completed it.
-            Ok(_) => {}
-            Err(Blocked::Recursive | Blocked::Shares) => return Err(LockError::Recursive),
-            Err(Blocked::Owned(owner)) => {
-                let owner = LockOwner::of(sitter.seat().region(), owner, self.lock.seen_since(owner));
-                return Err(LockError::Owned { owner, waited: std::time::Duration::MAX });
-            }
-        }
-        let _working = Working(self);
-        if !self.is_completed() {
-            work();
-            self.state.store(DONE, Ordering::Release);
-        }
-        Ok(())
+    #[cfg(loom)]
+    pub(super) fn new() -> Self {
+        Self { lock: RawLock::new(), state: AtomicU32::new(0), reserved: [0; 3] }
+    }
+
+    #[cfg(loom)]
+    pub(super) fn lock(&self) -> &RawLock {
+        &self.lock
     }
 
     /// Whether it has been done.
     #[inline]
     pub fn is_completed(&self) -> bool {
+        // Acquire: what was done is seen.
         self.state.load(Ordering::Acquire) == DONE
+    }
+
+    /// The lock of whoever does it, once the caller has it and is to do it; `None` if it has been done.
+    pub(super) fn begin(&self, party: &impl Party) -> Result<Option<&RawLock>, Blocked> {
+        if self.is_completed() {
+            return Ok(None);
+        }
+        // Whoever died with the lock has not completed it, or else it is completed.
+        self.lock.take(party)?;
+        Ok(Some(&self.lock))
+    }
+
+    /// Does it, unless it was done before the caller had the lock.
+    pub(super) fn complete(&self, work: impl FnOnce()) {
+        if !self.is_completed() {
+            work();
+            self.state.store(DONE, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(not(loom))]
+mod seated {
+    use super::super::party::{Held, Sitter};
+    use super::super::{LockError, error};
+    use super::Once;
+    use crate::sync::door::Deadline;
+    use std::time::Duration;
+
+    impl Once {
+        /// Does the work if nobody has; otherwise waits until whoever does it is done. What it did is seen by all afterwards.
+        ///
+        /// # Errors
+        /// [`LockError::Recursive`] if the work calls this; [`LockError::Seat`].
+        pub fn call_once(&self, work: impl FnOnce()) -> Result<(), LockError<()>> {
+            if self.is_completed() {
+                return Ok(());
+            }
+            let sitter = Sitter::at(&self.lock, Deadline::NEVER).map_err(LockError::Seat)?;
+            let begun = self.begin(&sitter);
+            let begun =
+                begun.map_err(|blocked| error::refused(&self.lock, &sitter, blocked, Duration::MAX))?;
+            if let Some(lock) = begun {
+                let _held = Held(lock);
+                self.complete(work);
+            }
+            Ok(())
+        }
     }
 }

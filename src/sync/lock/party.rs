@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::nap::low_half;
 use super::shared_raw::RawShared;
 use super::{Party, RawLock, Sharing, Slept};
 use crate::layout::owner::Owner;
@@ -32,6 +31,28 @@ impl<'region> Sitter<'region> {
 
     pub(super) fn seat(&self) -> &Seat<'region> {
         &self.seat
+    }
+}
+
+/// A lock that the calling thread has, and gives back, whatever becomes of it meanwhile.
+pub(super) struct Held<'a>(pub(super) &'a RawLock);
+
+impl Drop for Held<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        give_back(self.0);
+    }
+}
+
+/// Frees a lock that the calling thread has. In a forked child this thread is another, which has nothing, and nor has one whose
+/// seat has been given back.
+#[inline]
+pub(super) fn give_back(lock: &RawLock) {
+    let Ok(seat) = seat_at(lock) else { return };
+    if !lock.free_quietly(seat.owner())
+        && let Ok(sitter) = Sitter::at(lock, Deadline::NEVER)
+    {
+        lock.give_up(&sitter);
     }
 }
 
@@ -75,8 +96,7 @@ impl Party for Sitter<'_> {
             return Slept::Deadline;
         }
         let end = Instant::now() + SLICE;
-        let low = low_half(word);
-        futex::wait(low, seen as u32, self.deadline.or_at(Some(end)));
+        futex::wait(word, seen as u32, self.deadline.or_at(Some(end)));
         if word.load(Ordering::Relaxed) != seen {
             return Slept::Woken;
         }
@@ -89,7 +109,7 @@ impl Party for Sitter<'_> {
     }
 
     fn wake(&self, word: &AtomicU64, all: bool) {
-        if all { futex::wake(low_half(word)) } else { futex::wake_many(low_half(word), 1) }
+        if all { futex::wake(word) } else { futex::wake_many(word, 1) }
     }
 
     fn now(&self) -> u64 {

@@ -244,6 +244,12 @@ impl RawLock {
         Owner::from_bits(self.word.load(Ordering::Relaxed))
     }
 
+    /// Whether this one has it, and knows.
+    pub(super) fn is_had_by(&self, me: Owner) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        word & HANDED == 0 && Owner::from_bits(word) == Some(me)
+    }
+
     /// As [`RawLock::owner`]: what the one before wrote is seen by who finds none.
     pub(super) fn owner_acquired(&self) -> Option<Owner> {
         Owner::from_bits(self.word.load(Ordering::Acquire))

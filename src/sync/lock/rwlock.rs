@@ -6,14 +6,12 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use zerocopy::{FromBytes, IntoBytes};
-
 use super::party::Sitter;
-use super::raw::{Acquired, Blocked};
+use super::raw::Acquired;
 use super::shared_raw::RawShared;
-use super::{LockError, LockOwner};
+use super::{LockError, LockOwner, error};
 use crate::os::clock::Deadline;
-use crate::segment::region::{Placeable, SeatError};
+use crate::segment::region::SeatError;
 
 /// Many readers, or one writer: std's, between processes, with owners that may die.
 ///
@@ -31,8 +29,6 @@ pub struct RwLock<T> {
 
 // SAFETY: readers only read, and the writer is alone, whatever processes they are in.
 unsafe impl<T: Send + Sync> Sync for RwLock<T> {}
-// SAFETY: all zero bytes are a free lock around a zeroed value; the value has no padding and takes any bytes.
-unsafe impl<T: FromBytes + IntoBytes + Send + Sync + 'static> Placeable for RwLock<T> {}
 
 type Reading<'a, T> = Result<RwLockReadGuard<'a, T>, LockError<RwLockReadGuard<'a, T>>>;
 type Writing<'a, T> = Result<RwLockWriteGuard<'a, T>, LockError<RwLockWriteGuard<'a, T>>>;
@@ -73,7 +69,7 @@ impl<T> RwLock<T> {
             Ok(false) => self.lock.read(&sitter),
             Err(blocked) => Err(blocked),
         };
-        entered.map_err(|blocked| refused(&self.lock, &sitter, blocked, waited))?;
+        entered.map_err(|blocked| error::refused(&self.lock.lock, &sitter, blocked, waited))?;
         let guard = RwLockReadGuard { lock: self, thread: PhantomData };
         if self.lock.is_poisoned() { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
     }
@@ -106,7 +102,8 @@ impl<T> RwLock<T> {
     fn write_until(&self, deadline: Deadline, waited: Duration, waits: bool) -> Writing<'_, T> {
         let sitter = Sitter::at(self, deadline).map_err(LockError::Seat)?;
         let acquired = self.lock.write(&sitter, waits);
-        let acquired = acquired.map_err(|blocked| refused(&self.lock, &sitter, blocked, waited))?;
+        let acquired =
+            acquired.map_err(|blocked| error::refused(&self.lock.lock, &sitter, blocked, waited))?;
         let was_panicking = std::thread::panicking();
         let guard = RwLockWriteGuard { lock: self, was_panicking, thread: PhantomData };
         match acquired {
@@ -123,19 +120,7 @@ impl<T> RwLock<T> {
     pub fn writer(&self) -> Result<Option<LockOwner>, SeatError> {
         let sitter = Sitter::at(self, Deadline::NEVER)?;
         let owner = self.lock.lock.owner();
-        Ok(owner.map(|owner| LockOwner::of(sitter.seat().region(), owner, self.lock.lock.seen_since(owner))))
-    }
-}
-
-#[cold]
-fn refused<G>(lock: &RawShared, sitter: &Sitter<'_>, blocked: Blocked, waited: Duration) -> LockError<G> {
-    match blocked {
-        Blocked::Owned(owner) => {
-            let since = lock.lock.seen_since(owner);
-            LockError::Owned { owner: LockOwner::of(sitter.seat().region(), owner, since), waited }
-        }
-        Blocked::Recursive => LockError::Recursive,
-        Blocked::Shares => LockError::Shares { limit: crate::layout::region::SHARES },
+        Ok(owner.map(|owner| error::describe(&self.lock.lock, &sitter, owner)))
     }
 }
 

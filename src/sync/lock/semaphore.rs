@@ -1,12 +1,9 @@
 //! A counting semaphore in a region.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::nap;
-use crate::os::clock::Deadline;
-use crate::os::futex;
-use crate::segment::region::Placeable;
+use crate::sync::door::{AtomicU32, Deadline, Ordering, futex, in_one_order};
 
 /// A number of permits that processes take and give.
 ///
@@ -19,15 +16,17 @@ use crate::segment::region::Placeable;
 #[derive(Debug)]
 #[repr(C)]
 pub struct Semaphore {
-    permits: AtomicU32,
+    pub(super) permits: AtomicU32,
     /// Those who sleep, or are about to; too many if some have died in that, which costs the others needless wake-ups.
-    waiters: AtomicU32,
+    pub(super) waiters: AtomicU32,
 }
 
-// SAFETY: two atomic numbers, of which any values are some.
-unsafe impl Placeable for Semaphore {}
-
 impl Semaphore {
+    #[cfg(loom)]
+    pub(super) fn new() -> Self {
+        Self { permits: AtomicU32::new(0), waiters: AtomicU32::new(0) }
+    }
+
     /// Takes a permit if there is one. Never waits.
     #[inline]
     pub fn try_acquire(&self) -> bool {
@@ -54,6 +53,7 @@ impl Semaphore {
         let deadline = deadline();
         // Dekker, in the one order of all such operations: this, then the permits; who gives some, those, then this.
         self.waiters.fetch_add(1, Ordering::SeqCst);
+        in_one_order();
         let is_taken = loop {
             if self.try_acquire() {
                 break true;
@@ -70,6 +70,7 @@ impl Semaphore {
     pub fn release(&self, permits: u32) -> bool {
         let more = |there: u32| there.checked_add(permits);
         let is_given = self.permits.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok();
+        in_one_order();
         if is_given && self.waiters.load(Ordering::SeqCst) > 0 {
             futex::wake_many(&self.permits, permits);
         }

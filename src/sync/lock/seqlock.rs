@@ -4,15 +4,15 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::time::Duration;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::party::Sitter;
-use super::raw::Blocked;
-use super::{LockError, LockOwner, RawLock};
+use super::latch::Latch;
+use super::party::{Held, Sitter};
+use super::{LockError, RawLock, error};
 use crate::os::clock::Deadline;
-use crate::segment::region::{Placeable, seat_at};
+use crate::segment::region::seat_at;
 use crate::sync::{bulk, copy};
 
 /// A value that many read while some write it: readers take no lock, write nothing, and copy the newest value that is whole.
@@ -25,8 +25,7 @@ use crate::sync::{bulk, copy};
 /// seqlocks get along with programming language memory models?* (2012).
 #[repr(C)]
 pub struct SeqLock<T> {
-    /// How often it was written: the newest value is in the buffer of its last bit.
-    version: AtomicU64,
+    newest: Latch,
     writers: RawLock,
     reserved: u64,
     buffers: [Aligned<T>; 2],
@@ -39,20 +38,6 @@ struct Aligned<T>(UnsafeCell<T>);
 // SAFETY: readers copy the value by instructions that may race with a writer's, and use it only if none was there; writers take
 // turns.
 unsafe impl<T: Send> Sync for SeqLock<T> {}
-// SAFETY: all zero bytes are a free lock and a zeroed value; the value has no padding and takes any bytes.
-unsafe impl<T: FromBytes + IntoBytes + Immutable + Send + 'static> Placeable for SeqLock<T> {}
-
-/// Gives the writers' lock back.
-struct Writing<'a>(&'a RawLock);
-
-impl Drop for Writing<'_> {
-    fn drop(&mut self) {
-        let is_free = seat_at(self.0).is_ok_and(|seat| self.0.free_quietly(seat.owner()));
-        if !is_free && let Ok(sitter) = Sitter::at(self.0, Deadline::NEVER) {
-            self.0.give_up(&sitter);
-        }
-    }
-}
 
 impl<T: FromBytes + IntoBytes + Immutable> SeqLock<T> {
     /// Where its first buffer lies in it, in bytes.
@@ -68,28 +53,22 @@ impl<T: FromBytes + IntoBytes + Immutable> SeqLock<T> {
     #[inline]
     pub fn read_versioned(&self) -> (T, u64) {
         let mut value = MaybeUninit::<T>::uninit();
-        loop {
-            let version = self.version.load(Ordering::Acquire);
-            let buffer = &self.buffers[(version & 1) as usize];
+        let version = self.newest.read(|newest| {
+            let buffer = NonNull::from(&self.buffers[newest]).cast();
             // SAFETY: as many bytes as the value has: of a buffer that is aligned to whole words, in this lock, which is borrowed;
             // and of the value's own place.
             unsafe {
                 let place = std::slice::from_raw_parts_mut(value.as_mut_ptr().cast(), size_of::<T>());
-                copy::copy_out_fresh(NonNull::from(buffer).cast(), place);
+                copy::copy_out_fresh(buffer, place);
             }
-            fence(Ordering::Acquire);
-            // As long as it is the newest, nobody has begun to write over it.
-            if self.version.load(Ordering::Relaxed) == version {
-                // SAFETY: all bytes of it have been copied, and any are a value.
-                return (unsafe { value.assume_init() }, version);
-            }
-            std::hint::spin_loop();
-        }
+        });
+        // SAFETY: all bytes of it have been copied, and any are a value.
+        (unsafe { value.assume_init() }, version)
     }
 
     /// How often it was written.
     pub fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
+        self.newest.version()
     }
 
     /// Writes a value; waits for other writers, not for readers.
@@ -109,36 +88,29 @@ impl<T: FromBytes + IntoBytes + Immutable> SeqLock<T> {
         if !self.writers.take_free(me) {
             self.wait()?;
         }
-        let _writing = Writing(&self.writers);
+        let _held = Held(&self.writers);
         let mut value = self.read();
         change(&mut value);
-        let next = self.version.load(Ordering::Relaxed).wrapping_add(1);
-        let buffer = &self.buffers[(next & 1) as usize];
-        // A reader that sees a byte of this sees the version that came before it, too: it was still reading the one before that.
-        fence(Ordering::Release);
-        // SAFETY: as many bytes as the value has, of a buffer in this lock; other writers wait, and readers use no byte of it.
-        unsafe { bulk::write(value.as_bytes(), NonNull::from(buffer).cast()) };
-        self.version.store(next, Ordering::Release);
+        self.newest.write(|oldest| {
+            let buffer = NonNull::from(&self.buffers[oldest]).cast();
+            // SAFETY: as many bytes as the value has, of a buffer in this lock; other writers wait, and readers use no byte of it.
+            unsafe { bulk::write(value.as_bytes(), buffer) };
+        });
         Ok(())
     }
 
     #[cold]
     fn wait(&self) -> Result<(), LockError<()>> {
         let sitter = Sitter::at(self, Deadline::NEVER).map_err(LockError::Seat)?;
-        match self.writers.take(&sitter) {
-            // One that died has left the newest value whole.
-            Ok(_) => Ok(()),
-            Err(Blocked::Recursive | Blocked::Shares) => Err(LockError::Recursive),
-            Err(Blocked::Owned(owner)) => {
-                let owner = LockOwner::of(sitter.seat().region(), owner, self.writers.seen_since(owner));
-                Err(LockError::Owned { owner, waited: std::time::Duration::MAX })
-            }
-        }
+        // One that died has left the newest value whole.
+        let taken = self.writers.take(&sitter);
+        let taken = taken.map_err(|blocked| error::refused(&self.writers, &sitter, blocked, Duration::MAX));
+        taken.map(|_| ())
     }
 }
 
 impl<T> fmt::Debug for SeqLock<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("SeqLock").field("version", &self.version).finish_non_exhaustive()
+        formatter.debug_struct("SeqLock").field("version", &self.newest.version()).finish_non_exhaustive()
     }
 }

@@ -43,7 +43,7 @@ impl RawShared {
         Self { lock: RawLock::new(), changed, sleepers, poisoned, reserved: 0 }
     }
 
-    /// Enters as a reader, without waiting: `false` if there is a writer.
+    /// Enters as a reader, without waiting: `false` if there is another that writes.
     #[inline]
     pub(crate) fn try_read(&self, party: &impl Sharing) -> Result<bool, Blocked> {
         match party.enter(self) {
@@ -52,11 +52,11 @@ impl RawShared {
             Some(true) => Ok(true),
             Some(false) => {
                 fence(Ordering::SeqCst);
-                let is_in = self.lock.owner_acquired().is_none();
-                if !is_in {
-                    self.leave(party);
+                if self.lock.owner_acquired().is_none() {
+                    return Ok(true);
                 }
-                Ok(is_in)
+                self.leave(party);
+                if self.lock.is_had_by(party.owner()) { Err(Blocked::Recursive) } else { Ok(false) }
             }
         }
     }

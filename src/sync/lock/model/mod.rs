@@ -11,7 +11,9 @@ use super::raw::{Acquired, Blocked, Waiting};
 use super::shared_raw::RawShared;
 use super::{Party, RawLock, Sharing, Slept};
 use crate::layout::owner::Owner;
-use crate::sync::door::{AtomicBool, AtomicU32, AtomicU64, Ordering, relax};
+use crate::sync::door::{AtomicBool, AtomicU32, AtomicU64, Deadline, Ordering, futex, relax};
+
+mod meeting;
 
 const PARTIES: usize = 3;
 
@@ -24,6 +26,8 @@ struct Place {
     shared: RawShared,
     shares: [AtomicU64; PARTIES],
     value: UnsafeCell<u64>,
+    /// Whether who sleeps does so until woken: then one that nobody wakes is found. Otherwise sleeps end by themselves.
+    sleeps_soundly: bool,
 }
 
 // SAFETY: the cell reports every access that the lock fails to order.
@@ -33,7 +37,17 @@ unsafe impl Send for Place {}
 
 impl Place {
     fn new() -> Arc<Self> {
+        Self::of(false)
+    }
+
+    /// Where nobody looks again unless woken.
+    fn of_sound_sleepers() -> Arc<Self> {
+        Self::of(true)
+    }
+
+    fn of(sleeps_soundly: bool) -> Arc<Self> {
         Arc::new(Self {
+            sleeps_soundly,
             lock: RawLock::new(),
             is_alive: [(); PARTIES].map(|()| AtomicBool::new(true)),
             waiting: [(); PARTIES].map(|()| AtomicBool::new(false)),
@@ -42,6 +56,11 @@ impl Place {
             shares: [(); PARTIES].map(|()| AtomicU64::new(0)),
             value: UnsafeCell::new(0),
         })
+    }
+
+    fn value_is_zero(&self) -> bool {
+        // SAFETY: loom reports it if anybody writes meanwhile.
+        self.value.with(|value| unsafe { *value == 0 })
     }
 
     fn add_one(&self) {
@@ -71,8 +90,12 @@ impl Someone {
     }
 
     fn free(&self) {
-        if !self.place.lock.free_quietly(self.owner()) {
-            self.place.lock.give_up(self);
+        self.give_back(&self.place.lock);
+    }
+
+    fn give_back(&self, lock: &RawLock) {
+        if !lock.free_quietly(self.owner()) {
+            lock.give_up(self);
         }
     }
 
@@ -104,6 +127,10 @@ impl Party for Someone {
         in_line.min_by_key(|other| self.place.tickets[other.seat()].load(Ordering::Relaxed))
     }
     fn sleep(&self, word: &AtomicU64, seen: u64) -> Slept {
+        if self.place.sleeps_soundly {
+            futex::wait(word, seen as u32, Deadline::NEVER);
+            return Slept::Woken;
+        }
         match self.sleeps.get() {
             0 => return Slept::Deadline,
             sleeps => self.sleeps.set(sleeps - 1),
@@ -111,7 +138,11 @@ impl Party for Someone {
         relax();
         if word.load(Ordering::Relaxed) == seen { Slept::Slice } else { Slept::Woken }
     }
-    fn wake(&self, _: &AtomicU64, _: bool) {}
+    fn wake(&self, word: &AtomicU64, all: bool) {
+        if self.place.sleeps_soundly {
+            futex::wake_many(word, if all { u32::MAX } else { 1 });
+        }
+    }
     fn now(&self) -> u64 {
         0
     }
@@ -137,10 +168,18 @@ impl Sharing for Someone {
         all.find(|owner| is_in(owner) && self.is_alive(*owner))
     }
     fn rest(&self, word: &AtomicU32, seen: u32) -> Slept {
+        if self.place.sleeps_soundly {
+            futex::wait(word, seen, Deadline::NEVER);
+            return Slept::Woken;
+        }
         relax();
         if word.load(Ordering::SeqCst) == seen { Slept::Slice } else { Slept::Woken }
     }
-    fn wake_all(&self, _: &AtomicU32) {}
+    fn wake_all(&self, word: &AtomicU32) {
+        if self.place.sleeps_soundly {
+            futex::wake(word);
+        }
+    }
 }
 
 fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
@@ -167,6 +206,49 @@ fn one_has_it_at_a_time() {
             assert_eq!(unsafe { *value }, 2);
         });
         assert_eq!(place.lock.owner(), None);
+    });
+}
+
+#[test]
+fn who_sleeps_for_it_is_woken() {
+    check(2, || {
+        let place = Place::of_sound_sleepers();
+        let threads = [0, 1].map(|number| {
+            let party = Someone::patient(&place, number);
+            thread::spawn(move || {
+                assert_eq!(party.take(), Ok(Acquired::Clean));
+                party.place.add_one();
+                party.free();
+            })
+        });
+        let party = Someone::patient(&place, 2);
+        assert_eq!(party.take(), Ok(Acquired::Clean));
+        place.add_one();
+        party.free();
+        threads.into_iter().for_each(|thread| thread.join().expect("it was woken"));
+        assert_eq!(place.lock.owner(), None);
+    });
+}
+
+#[test]
+fn readers_and_writers_that_sleep_are_woken() {
+    check(2, || {
+        let place = Place::of_sound_sleepers();
+        let writer = Someone::patient(&place, 0);
+        let writing = thread::spawn(move || {
+            let shared = &writer.place.shared;
+            for _ in 0..2 {
+                assert_eq!(shared.write(&writer, true), Ok(Acquired::Clean));
+                writer.place.add_one();
+                shared.free(&writer);
+            }
+        });
+        let reader = Someone::patient(&place, 1);
+        assert_eq!(place.shared.read(&reader), Ok(()));
+        place.value_is_zero();
+        place.shared.leave(&reader);
+        writing.join().expect("it was woken");
+        assert_eq!(place.shared.lock.owner(), None);
     });
 }
 
@@ -272,6 +354,7 @@ fn readers_and_the_writer_keep_apart() {
         // SAFETY: loom reports it if the writer is here.
         let first = place.value.with(|value| unsafe { *value });
         assert_eq!(place.shared.try_read(&reader), Ok(true), "who reads may read again");
+        assert_eq!(place.shared.write(&reader, true), Err(Blocked::Recursive));
         place.shared.leave(&reader);
         // SAFETY: as above.
         assert_eq!(place.value.with(|value| unsafe { *value }), first, "nobody has written meanwhile");
