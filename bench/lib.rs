@@ -9,6 +9,7 @@
 pub mod connect;
 mod crowd;
 pub mod engine;
+mod handover;
 #[allow(unsafe_code)]
 pub mod limit;
 mod link;

@@ -5,6 +5,7 @@
 //! types, no names, no waking, no death, no second reader: what a real system adds is measured against this.
 
 pub mod futex;
+pub mod lock;
 pub mod memory;
 pub mod pool;
 pub mod robust;

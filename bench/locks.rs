@@ -1,6 +1,7 @@
-//! What locks in a region cost while nobody else wants them, and what it takes to read and write there: each against what it stands in for,
+//! What locks in a region cost, and what it takes to read and write there: each against what it stands in for,
 //! in the same rounds.
 
+use std::cell::RefCell;
 use std::hint::black_box;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -8,14 +9,17 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tidepost::{Node, SeqLock};
 
+use crate::handover::Rivals;
 use crate::limit::robust::RobustMutex;
 use crate::measure::Failure;
 use crate::report::Spread;
 use crate::scratch::Scratch;
 
-/// Operations that are timed together, of those that take nanoseconds.
+/// Turns in which each kind of operation is timed beside the others.
+const TURNS: u32 = 20;
+/// Operations of a round, of those that take nanoseconds.
 const OPERATIONS: u32 = 200_000;
-/// Bytes of a bulk copy, and how many are timed together.
+/// Bytes of a bulk copy, and how many of them a round has.
 const BULK_BYTES: usize = 64 << 10;
 const BULKS: u32 = 2_000;
 /// Bytes of the region that is attached, and how often in a round.
@@ -61,6 +65,8 @@ struct Round {
     bulk: f64,
     memcpy: f64,
     attach: f64,
+    turn: f64,
+    bare_turn: f64,
 }
 
 /// Which figure of a round.
@@ -73,15 +79,18 @@ pub fn measure(rounds: u32, mut progress: impl FnMut(u32)) -> Result<Vec<LockRow
     let directory = Scratch::create()?;
     let node = Node::builder().name("bench-locks").directory(directory.path()).open()?;
     let huge = node.region_bytes("huge").create(HUGE_BYTES)?;
+    let mut rivals = Rivals::start(&node, directory.path())?;
     let found = (0..rounds).map(|round| {
         progress(round);
-        one_round(&node)
+        let (turn, bare_turn) = rivals.round()?;
+        Ok::<_, Failure>(Round { turn, bare_turn, ..one_round(&node)? })
     });
     let found = found.collect::<Result<Vec<_>, _>>()?;
     drop(huge);
-    let rows: [Comparison; 5] = [
+    let rows: [Comparison; 6] = [
         ("lock and unlock, uncontended", |of| of.lock, Some(("std::sync::Mutex", |of| of.std))),
         ("lock and unlock, uncontended", |of| of.lock, Some(("a robust pthread mutex", |of| of.robust))),
+        ("a turn, wanted by two processes", |of| of.turn, Some(("a bare futex lock", |of| of.bare_turn))),
         ("read 56 B under a SeqLock", |of| of.read, Some(("a plain copy", |of| of.copy))),
         ("read 64 KiB of a region", |of| of.bulk, Some(("memcpy", |of| of.memcpy))),
         ("attach a region of 1 GiB", |of| of.attach, None),
@@ -108,27 +117,51 @@ fn one_round(node: &Node) -> Result<Round, Failure> {
     let source = [7u64; 7];
     values.write(&source).map_err(|error| error.to_string())?;
     bytes.write_at(0, &private)?;
-    let mut round = Round {
-        lock: each(OPERATIONS, || {
-            if let Ok(mut guard) = lock.lock() {
-                *guard += 1;
-            }
-        }),
-        std: each(OPERATIONS, || {
-            if let Ok(mut guard) = plain.lock() {
-                *guard += 1;
-            }
-        }),
-        robust: each(OPERATIONS, || _ = black_box(robust.lock_and_unlock())),
-        read: each(OPERATIONS, || _ = black_box(values.read())),
-        copy: each(OPERATIONS, || _ = black_box(*black_box(&source))),
-        ..Round::default()
+    let mut round = Round::default();
+    let lock_ours = || {
+        if let Ok(mut guard) = lock.lock() {
+            *guard += 1;
+        }
     };
-    round.bulk = each(BULKS, || _ = black_box(bytes.read_at(0, &mut copy)));
-    round.memcpy = each(BULKS, || black_box(&mut copy).copy_from_slice(black_box(&private)));
+    let lock_std = || {
+        if let Ok(mut guard) = plain.lock() {
+            *guard += 1;
+        }
+    };
+    [round.lock, round.std, round.robust] = in_turns(
+        OPERATIONS,
+        [&|count| each(count, lock_ours), &|count| each(count, lock_std), &|count| {
+            each(count, || _ = black_box(robust.lock_and_unlock()))
+        }],
+    );
+    [round.read, round.copy] = in_turns(
+        OPERATIONS,
+        [&|count| each(count, || _ = black_box(values.read())), &|count| {
+            each(count, || _ = black_box(*black_box(&source)))
+        }],
+    );
+    let into = RefCell::new(&mut copy);
+    [round.bulk, round.memcpy] = in_turns(
+        BULKS,
+        [&|count| each(count, || _ = black_box(bytes.read_at(0, &mut into.borrow_mut()))), &|count| {
+            each(count, || black_box(&mut **into.borrow_mut()).copy_from_slice(black_box(&private)))
+        }],
+    );
     let mut failed = None;
     round.attach = each(ATTACHES, || failed = failed.take().or(node.region_bytes("huge").attach().err()));
     failed.map_or(Ok(round), |error| Err(error.into()))
+}
+
+/// Nanoseconds of one of each, of so many that are done in turns: the median of the turns. Each kind of work is told how many to do
+/// at once, and says what one took.
+fn in_turns<const KINDS: usize>(count: u32, works: [&dyn Fn(u32) -> f64; KINDS]) -> [f64; KINDS] {
+    let mut times = [const { Vec::new() }; KINDS];
+    for _ in 0..TURNS {
+        for (times, work) in times.iter_mut().zip(works) {
+            times.push(work(count / TURNS));
+        }
+    }
+    times.map(|times| Spread::of(times).map_or(f64::NAN, |of| of.median))
 }
 
 /// Nanoseconds of one of so many.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::connect;
 use crate::crowd;
 use crate::engine::{Engine, Incoming, KernelLink, Outgoing, tidepost};
+use crate::handover;
 use crate::limit::Ring;
 use crate::limit::futex::Handover;
 use crate::limit::memory::{Pair, Shared, inherited};
@@ -152,7 +153,8 @@ pub fn child(arguments: &[String]) -> Result<(), Failure> {
     process::pin(process::CHILD_CORE);
     let nothing = || Failure::from("this command is for measurements only");
     let (resource, part) = arguments.split_last().ok_or_else(nothing)?;
-    let result = match connect::child(part, Path::new(resource)) {
+    let special = connect::child(part, Path::new(resource));
+    let result = match special.or_else(|| handover::child(part, Path::new(resource))) {
         Some(result) => result?,
         None => child_of(Workload::from_arguments(part).ok_or_else(nothing)?, resource)?,
     };

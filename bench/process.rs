@@ -90,9 +90,9 @@ pub fn tell(line: impl std::fmt::Display) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Stops until the parent says that it may go on.
-pub fn await_go() -> std::io::Result<()> {
-    std::io::stdin().read_line(&mut String::new()).map(|_| ())
+/// Stops until the parent says that it may go on; `false` if it wants the result instead.
+pub fn await_go() -> std::io::Result<bool> {
+    Ok(std::io::stdin().read_line(&mut String::new())? > 0)
 }
 
 /// Stops, asleep in the kernel, until the parent wants the result.

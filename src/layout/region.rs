@@ -30,12 +30,15 @@ pub const OPENING_BYTE: u64 = 1 << 62;
 /// [`RegionHeader::ready`] of a region whose data have been initialised.
 pub const REGION_READY: u64 = u64::from_le_bytes(*b"READYNOW");
 
+/// [`RegionHeader::removed`] of a region that has no name any more.
+pub const REGION_REMOVED: u64 = u64::from_le_bytes(*b"NAMELESS");
+
 /// [`Record::kind`] of a seat that stands for an attachment.
 pub const SEAT_PROCESS: u64 = 1;
 /// [`Record::kind`] of a thread's seat.
 pub const SEAT_THREAD: u64 = 2;
 
-/// What a region's maker says of its shape, and never changes but for the last two words.
+/// What a region's maker says of its shape, and never changes but for the last three words in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct RegionHeader {
@@ -53,13 +56,16 @@ pub struct RegionHeader {
     pub ready: u64,
     /// Records that were ever used: none of a higher number is.
     pub used: u64,
+    /// [`REGION_REMOVED`] once its name has been taken away: whoever has it keeps it, and hands it on to nobody.
+    pub removed: u64,
     /// Zero.
-    pub reserved: [u64; 2],
+    pub reserved: u64,
 }
 
 const _: () = assert!(size_of::<RegionHeader>() == IDENTITY_OFFSET - REGION_HEADER_OFFSET);
 const _: () = assert!(std::mem::offset_of!(RegionHeader, ready) == 32);
 const _: () = assert!(std::mem::offset_of!(RegionHeader, used) == 40);
+const _: () = assert!(std::mem::offset_of!(RegionHeader, removed) == 48);
 
 /// Offsets of the words of a record.
 pub mod record {

@@ -130,7 +130,7 @@ impl<'a, T> RegionBuilder<'a, T> {
             (Sought::Silence, _) => return Err(RegionError::Silent { region: name, waited: self.patience }),
         };
         let found = descriptor_of(&memory, descriptor, &name)?;
-        let holder = Holder::open(self.node, &channel, found.clone(), memory.memory()).map_err(unable)?;
+        let holder = Holder::open(self.node, &channel, found.clone(), &memory).map_err(unable)?;
         drop((seeker, claim));
         Ok(Attachment { holder: Some(holder), memory, name, descriptor: found })
     }
@@ -161,6 +161,19 @@ impl<'a, T> RegionBuilder<'a, T> {
             Err(RegionError::NotFound { region: Arc::clone(name) })
         })?;
         Ok(ReadOnlyRegion::new(attachment))
+    }
+
+    /// Takes the name away from a region of any type. Whoever has it attached keeps it, and hands it on to nobody any more, so that
+    /// it goes with the last of them; the name is free for another.
+    ///
+    /// # Errors
+    /// [`RegionError`].
+    pub fn remove(self) -> Result<(), RegionError> {
+        let attachment = self.obtain(Wish::Attach, None, Access::ReadWrite, |name| {
+            Err(RegionError::NotFound { region: Arc::clone(name) })
+        })?;
+        attachment.memory.remove_name();
+        Ok(())
     }
 
     /// The region in a file, which is made if there is none.

@@ -10,6 +10,7 @@ use crate::node::{
 };
 use crate::os::clock::Deadline;
 use crate::segment::SegmentError;
+use crate::segment::region::RegionMemory;
 use crate::sync::bell::Line;
 
 /// How long who looks for a region sleeps between two looks.
@@ -28,7 +29,7 @@ impl Holder {
         node: &Node,
         channel: &Channel,
         descriptor: TypeDescriptor,
-        memory: &Arc<OwnedFd>,
+        memory: &Arc<RegionMemory>,
     ) -> Result<Self, EndpointError> {
         let offer = Offer {
             outlet: node.shared().next_endpoint(),
@@ -45,10 +46,14 @@ impl Holder {
             sleeper_line: 0,
             generation: 0,
             base: 0,
-            ring: Arc::clone(memory),
+            ring: Arc::clone(memory.memory()),
         };
         let outlet = offer.outlet;
-        node.shared().add_outlet(Arc::new(HolderEnd { channel: channel.clone(), offer }))?;
+        node.shared().add_outlet(Arc::new(HolderEnd {
+            channel: channel.clone(),
+            offer,
+            memory: Arc::clone(memory),
+        }))?;
         Ok(Self { node: node.clone(), channel: channel.clone(), outlet })
     }
 }
@@ -69,6 +74,7 @@ impl std::fmt::Debug for Holder {
 struct HolderEnd {
     channel: Channel,
     offer: Offer,
+    memory: Arc<RegionMemory>,
 }
 
 impl Outlet for HolderEnd {
@@ -80,8 +86,9 @@ impl Outlet for HolderEnd {
         &self.channel
     }
 
+    /// None once the region's name has been taken away, by whomever.
     fn offer(&self) -> Option<Offer> {
-        Some(self.offer.clone())
+        self.memory.has_name().then(|| self.offer.clone())
     }
 
     /// Whoever has taken the offer up has the memory; there is nothing else to be had.

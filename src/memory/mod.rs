@@ -6,6 +6,7 @@
 mod builder;
 mod error;
 mod handing;
+mod listing;
 mod region;
 mod shared;
 
@@ -16,5 +17,6 @@ pub use crate::sync::lock::{
 };
 pub use builder::RegionBuilder;
 pub use error::RegionError;
-pub use region::{Attached, ByteRegion, ReadOnlyRegion, Region, RegionLock};
+pub use listing::RegionLock;
+pub use region::{Attached, ByteRegion, ReadOnlyRegion, Region};
 pub use shared::Shared;

@@ -11,13 +11,13 @@ use rustix::io;
 
 use super::error::RegionError;
 use super::handing::Holder;
+use super::listing::{RegionLock, locks_of};
 use super::shared::Shared;
 use crate::node::TypeDescriptor;
 use crate::os::clock;
 use crate::os::mmap::Mapping;
 use crate::segment::region::{Backing, Placed, RegionMemory};
 use crate::sync::bulk;
-use crate::sync::lock::{self, LockOwner};
 
 /// What every kind of attachment has.
 pub(super) struct Attachment {
@@ -36,16 +36,6 @@ pub struct Attached {
     pub process: u32,
     /// For how long it has been attached.
     pub since: Duration,
-}
-
-/// A lock in a region, as somebody sees it who only looks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RegionLock {
-    /// The field that it is, such as `balance`; the type's name if the region is that lock.
-    pub name: String,
-    /// Who has it, there or not; `None` if it is free.
-    pub owner: Option<LockOwner>,
 }
 
 impl Attachment {
@@ -158,6 +148,29 @@ macro_rules! every_attachment {
     };
 }
 
+/// Of attachments whose bytes mean what the program says.
+macro_rules! bytes {
+    () => {
+        /// How many bytes it has, as of now.
+        pub fn len(&self) -> usize {
+            self.attachment.len()
+        }
+
+        /// Whether it has none, which no region has.
+        pub fn is_empty(&self) -> bool {
+            self.len() == 0
+        }
+
+        /// Copies bytes out, from so many bytes after the first on.
+        ///
+        /// # Errors
+        /// [`RegionError::Range`].
+        pub fn read_at(&self, offset: usize, to: &mut [u8]) -> Result<(), RegionError> {
+            self.attachment.read_at(offset, to)
+        }
+    };
+}
+
 /// A region that holds one value of type `T`, attached for reading and writing until this is dropped.
 ///
 /// It dereferences to the value: its locks and atomic numbers are used through that. Several attachments in one process are
@@ -213,16 +226,6 @@ impl ByteRegion {
         Self { attachment }
     }
 
-    /// How many bytes it has, as of now.
-    pub fn len(&self) -> usize {
-        self.attachment.len()
-    }
-
-    /// Whether it has none, which no region has.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The most bytes that it can grow to.
     pub fn len_max(&self) -> usize {
         self.attachment.memory.data_bytes_max()
@@ -235,14 +238,6 @@ impl ByteRegion {
     /// [`RegionError::Limit`] beyond [`len_max`](Self::len_max); [`RegionError::System`].
     pub fn grow(&self, bytes: usize) -> Result<usize, RegionError> {
         self.attachment.memory.grow(bytes as u64).map_err(|error| self.attachment.of_memory(error))
-    }
-
-    /// Copies bytes out, from so many bytes after the first on.
-    ///
-    /// # Errors
-    /// [`RegionError::Range`].
-    pub fn read_at(&self, offset: usize, to: &mut [u8]) -> Result<(), RegionError> {
-        self.attachment.read_at(offset, to)
     }
 
     /// Copies bytes in.
@@ -261,6 +256,8 @@ impl ByteRegion {
     pub fn atomic_at(&self, offset: usize) -> Result<&AtomicU64, RegionError> {
         self.attachment.memory.place(offset).ok_or_else(|| self.attachment.range_error(offset, 8, 8))
     }
+
+    bytes! {}
 
     every_attachment! {}
 }
@@ -283,30 +280,9 @@ impl ReadOnlyRegion {
         Self { attachment }
     }
 
-    /// How many bytes it has, as of now.
-    pub fn len(&self) -> usize {
-        self.attachment.len()
-    }
-
-    /// Whether it has none, which no region has.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The locks in it that its type names, and who has them at this moment. Those in arrays are not named.
+    /// The locks that its type names, and who has them at this moment; of those in an array, the ones that somebody has.
     pub fn locks(&self) -> Vec<RegionLock> {
-        let of = self.region_type();
-        let whole = (of.name.as_ref(), of.name.as_ref(), 0);
-        let fields =
-            of.fields.iter().map(|field| (field.name.as_ref(), field.type_name.as_ref(), field.offset));
-        let is_lock = |kind: &str| kind.starts_with("Mutex<") || kind.starts_with("RwLock<");
-        let locks = std::iter::once(whole).chain(fields).filter(|(_, kind, _)| is_lock(kind));
-        let locks = locks.filter_map(|(name, _, offset)| {
-            let offset = usize::try_from(offset).ok()?;
-            let owner = lock::owner_at(&self.attachment.memory, offset)?;
-            Some(RegionLock { name: name.to_owned(), owner })
-        });
-        locks.collect()
+        locks_of(&self.attachment.memory, self.region_type())
     }
 
     /// What it holds.
@@ -314,13 +290,7 @@ impl ReadOnlyRegion {
         &self.attachment.descriptor
     }
 
-    /// Copies bytes out, from so many bytes after the first on.
-    ///
-    /// # Errors
-    /// [`RegionError::Range`].
-    pub fn read_at(&self, offset: usize, to: &mut [u8]) -> Result<(), RegionError> {
-        self.attachment.read_at(offset, to)
-    }
+    bytes! {}
 
     every_attachment! {}
 }

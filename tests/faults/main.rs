@@ -23,6 +23,7 @@ mod queue_kills;
 mod queue_mismatch;
 mod queues;
 mod records;
+mod region_ways;
 mod regions;
 mod seccomp;
 mod service_chaos;

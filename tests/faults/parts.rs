@@ -9,8 +9,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::stage::{DIRECTORY, PART, PATIENCE, PREFIX, Stage};
 use crate::{
     apart, chaos, domains, growth, interrupted, joiners, kills, lives, locks, meeting, namespaces, ptrace,
-    queue_chaos, queue_kills, queue_mismatch, queues, regions, seccomp, service_chaos, service_kills,
-    service_strict, services, shortage, signals, states, stopped, tables, threads, turns, wait_set, waiters,
+    queue_chaos, queue_kills, queue_mismatch, queues, region_ways, regions, seccomp, service_chaos,
+    service_kills, service_strict, services, shortage, signals, states, stopped, tables, threads, turns,
+    wait_set, waiters,
 };
 
 /// The message of most tests: a number, and words that follow from it.
@@ -181,6 +182,10 @@ fn play_in_memory(part: &str, node: Node, argument: u64) {
         "region-counter" => regions::count(&node),
         "byte-holder" => regions::hold_bytes(&node),
         "file-maker" => regions::make_half(&node),
+        "descriptor-attacher" => region_ways::attach_descriptor(&node),
+        "favour-asker" => region_ways::ask_favours(&node),
+        "till-keeper" => region_ways::keep(&node),
+        "disk-filler" => region_ways::fill_a_disk(&node),
         "greedy" => regions::ask_for_too_much(&node),
         "buffer-producer" => meeting::produce(&node, argument),
         "buffer-consumer" => meeting::consume(&node),

@@ -19,7 +19,7 @@ pub const PART: &str = "TIDEPOST_TEST_PART";
 pub const DIRECTORY: &str = "TIDEPOST_TEST_DIRECTORY";
 
 /// How `unshare` starts a process that is the first in a namespace of process numbers.
-const APART: [&str; 5] = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child"];
+const APART: [&str; 6] = ["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"];
 
 fn executable() -> PathBuf {
     std::env::current_exe().expect("a process has an executable")
@@ -91,7 +91,7 @@ impl Stage {
         self.start_by(Command::new(executable()), part, arguments)
     }
 
-    /// The same, as the first process of a namespace of process numbers. Killing the actor kills it.
+    /// The same, as the first process of a namespace of process numbers, with mounts of its own. Killing the actor kills it.
     pub fn start_apart(&self, part: &str, arguments: &str) -> Actor {
         let mut unshare = Command::new("unshare");
         unshare.args(APART).arg(executable());

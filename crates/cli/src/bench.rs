@@ -67,7 +67,7 @@ enum Measure {
     Patterns,
     /// How long it takes to open a node, to connect, and until the first message.
     Connect,
-    /// What locks in a region cost while nobody else wants them, and reading and attaching one.
+    /// What locks in a region cost, and reading and attaching one.
     Locks,
 }
 

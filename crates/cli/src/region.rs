@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use serde_json::{Value as Json, json};
-use tidepost::{Node, Pattern, ReadOnlyRegion, RegionError};
+use tidepost::{LockOwner, Node, Pattern, ReadOnlyRegion, RegionError};
 
 use crate::table::{Side, Table};
 use crate::{Failure, Place, text};
@@ -31,6 +31,8 @@ pub enum Arguments {
     Write(WriteArguments),
     /// Print bytes of a region of any type in hexadecimal digits and as text.
     Dump(ReadArguments),
+    /// Take a region's name away: whoever has it keeps it, and it goes with the last of them.
+    Rm(RemoveArguments),
     /// Print the lines of a dump that change, as they do.
     Watch(WatchArguments),
 }
@@ -114,6 +116,13 @@ pub struct WriteArguments {
     offset: usize,
 }
 
+/// Options of `tidepost region rm`.
+#[derive(Debug, clap::Args)]
+pub struct RemoveArguments {
+    /// The region.
+    region: String,
+}
+
 /// Options of `tidepost region watch`.
 #[derive(Debug, clap::Args)]
 pub struct WatchArguments {
@@ -141,6 +150,9 @@ pub fn run(arguments: &Arguments, place: &Place) -> Result<(), Failure> {
             each_line(&arguments.wanted.read(&node)?, arguments, |offset, bytes| {
                 Ok(writeln!(output, "{}", line_of(offset, bytes))?)
             })
+        }
+        Arguments::Rm(arguments) => {
+            Ok(place.open("tidepost-region")?.region_bytes(&arguments.region).remove()?)
         }
         Arguments::Watch(arguments) => watch(arguments, &place.open("tidepost-region")?),
     }
@@ -282,11 +294,23 @@ fn list(arguments: &ListArguments, node: &Node) -> Result<(), Failure> {
     write!(output, "{table}")?;
     for region in &regions {
         for lock in region.locks() {
-            let state = lock.owner.map_or("free".to_owned(), |owner| format!("had by {owner}"));
+            let readers = lock.readers.iter().map(|reader| format!("read by {reader}"));
+            let who: Vec<String> =
+                lock.owner.iter().map(|owner| format!("had by {owner}")).chain(readers).collect();
+            let state = if who.is_empty() { "free".to_owned() } else { who.join("; ") };
             writeln!(output, "  {} of {}: {state}", lock.name, text::printable(region.name()))?;
         }
     }
     Ok(())
+}
+
+fn owner_json(owner: &LockOwner) -> Json {
+    json!({
+        "pid": owner.process,
+        "thread": owner.thread,
+        "alive": owner.is_alive,
+        "seen_for_seconds": owner.seen_for.map(|seen| seen.as_secs_f64()),
+    })
 }
 
 fn json_of(region: &ReadOnlyRegion) -> Json {
@@ -295,15 +319,8 @@ fn json_of(region: &ReadOnlyRegion) -> Json {
         .into_iter()
         .map(|attached| json!({ "pid": attached.process, "seconds": attached.since.as_secs_f64() }));
     let locks = region.locks().into_iter().map(|lock| {
-        let owner = lock.owner.map(|owner| {
-            json!({
-                "pid": owner.process,
-                "thread": owner.thread,
-                "alive": owner.is_alive,
-                "seen_for_seconds": owner.seen_for.map(|seen| seen.as_secs_f64()),
-            })
-        });
-        json!({ "name": lock.name, "owner": owner })
+        let readers: Vec<Json> = lock.readers.iter().map(owner_json).collect();
+        json!({ "name": lock.name, "owner": lock.owner.as_ref().map(owner_json), "readers": readers })
     });
     json!({
         "name": region.name(),

@@ -24,7 +24,7 @@ use rustix::io::{self, Errno};
 
 use crate::layout::owner::Owner;
 use crate::layout::region::{
-    IDENTITY_OFFSET, REGION_ALIGN, REGION_HEADER_OFFSET, REGION_READY, RegionHeader,
+    IDENTITY_OFFSET, REGION_ALIGN, REGION_HEADER_OFFSET, REGION_READY, REGION_REMOVED, RegionHeader,
 };
 use crate::os::fork::Process;
 use crate::os::mmap::{Access, Mapping};
@@ -184,6 +184,18 @@ impl RegionMemory {
     /// From now on others may attach it: the data are what they are to be. Everything written before is seen by them.
     pub(crate) fn publish(&self) {
         self.header_word(std::mem::offset_of!(RegionHeader, ready)).store(REGION_READY, Ordering::Release);
+    }
+
+    /// Nobody else is to get it by its name from now on.
+    pub(crate) fn remove_name(&self) {
+        let removed = self.header_word(std::mem::offset_of!(RegionHeader, removed));
+        removed.store(REGION_REMOVED, Ordering::Release);
+    }
+
+    /// Whether it may be handed on by its name.
+    pub(crate) fn has_name(&self) -> bool {
+        let removed = self.header_word(std::mem::offset_of!(RegionHeader, removed));
+        removed.load(Ordering::Acquire) != REGION_REMOVED
     }
 
     /// What its maker said the data are; `Unusable` if it has been cut off.

@@ -46,6 +46,11 @@ pub(crate) struct Occupant {
 }
 
 impl Record {
+    /// Whether its thread has a share in the lock at this offset.
+    pub(crate) fn has_share(&self, place: u64) -> bool {
+        self.shares.iter().any(|share| share.load(Ordering::Acquire) >> region::SHARE_PLACE_SHIFT == place)
+    }
+
     /// Whom the seat was last taken by, as they say.
     pub(crate) fn occupant(&self) -> Occupant {
         let who = self.who.load(Ordering::Relaxed);

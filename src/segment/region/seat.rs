@@ -56,7 +56,8 @@ pub(crate) struct Seat<'region> {
     region: &'region RegionMemory,
 }
 
-/// What a thread remembers of the seat that it used last. Cells one by one: looking at one copies no other.
+/// What a thread remembers of the seat that it used last. Cells one by one: looking at one copies no other. Where `bytes` is zero,
+/// it is nothing.
 struct Remembered {
     /// The list's epoch at which this holds; never that of a process that has no list.
     epoch: Cell<u64>,
@@ -64,7 +65,7 @@ struct Remembered {
     now: Cell<&'static AtomicU64>,
     start: Cell<usize>,
     bytes: Cell<usize>,
-    owner: Cell<u64>,
+    owner: Cell<Option<Owner>>,
     record: Cell<*const Record>,
     region: Cell<*const RegionMemory>,
 }
@@ -82,7 +83,7 @@ thread_local! {
             now: Cell::new(&NO_EPOCH),
             start: Cell::new(0),
             bytes: Cell::new(0),
-            owner: Cell::new(0),
+            owner: Cell::new(None),
             record: Cell::new(ptr::null()),
             region: Cell::new(ptr::null()),
         }
@@ -98,7 +99,7 @@ pub(crate) fn seat_at<T>(place: &T) -> Result<Seat<'_>, SeatError> {
     let known = REMEMBERED.with(|remembered| {
         let is_known = remembered.now.get().load(Ordering::Relaxed) == remembered.epoch.get()
             && address.wrapping_sub(remembered.start.get()) < remembered.bytes.get();
-        let owner = Owner::from_bits(remembered.owner.get()).filter(|_| is_known)?;
+        let owner = remembered.owner.get().filter(|_| is_known)?;
         // SAFETY: the list has not changed since this was remembered, so the region in which `place` lies is attached. It stays
         // so as long as `place` is borrowed from it, and with it the record, which lies in its mapping.
         unsafe { Some(Seat { owner, record: &*remembered.record.get(), region: &*remembered.region.get() }) }
@@ -131,7 +132,7 @@ fn find_seat<T>(_place: &T, address: usize) -> Result<Seat<'_>, SeatError> {
         remembered.now.set(now);
         remembered.start.set(region.mapping.base().as_ptr().addr());
         remembered.bytes.set(region.mapping.bytes());
-        remembered.owner.set(owner.bits());
+        remembered.owner.set(Some(owner));
         remembered.record.set(record);
         remembered.region.set(region);
     });

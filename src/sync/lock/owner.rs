@@ -65,3 +65,15 @@ pub(crate) fn owner_at(region: &RegionMemory, offset: usize) -> Option<Option<Lo
         LockOwner::of(region, owner, since)
     }))
 }
+
+/// Who reads under the reader-writer lock that lies so many bytes after a region's first, and is there.
+pub(crate) fn readers_at(region: &RegionMemory, offset: usize) -> Vec<LockOwner> {
+    // Shares count from where the region begins, headers and all.
+    let place = (region.shape().data_offset + offset) as u64;
+    let occupants = region.occupants().into_iter().map(|(owner, _)| owner);
+    let reading = occupants.filter(|owner| {
+        let record = region.records().get(owner.seat());
+        record.is_some_and(|record| record.has_share(place))
+    });
+    reading.map(|owner| LockOwner::of(region, owner, None)).collect()
+}

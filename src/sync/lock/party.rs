@@ -46,7 +46,7 @@ impl Drop for Held<'_> {
 
 /// Frees a lock that the calling thread has. In a forked child this thread is another, which has nothing, and nor has one whose
 /// seat has been given back.
-#[inline]
+#[inline(always)]
 pub(super) fn give_back(lock: &RawLock) {
     let Ok(seat) = seat_at(lock) else { return };
     if !lock.free_quietly(seat.owner())
@@ -156,9 +156,8 @@ impl Sharing for Sitter<'_> {
 
     fn reader(&self, lock: &RawShared) -> Option<Owner> {
         let place = self.seat.offset(lock);
-        let is_share = |share: &AtomicU64| share.load(Ordering::Acquire) >> SHARE_PLACE_SHIFT == place;
         let records = self.seat.records().iter().enumerate();
-        let mut reading = records.filter(|(_, record)| record.shares.iter().any(is_share));
+        let mut reading = records.filter(|(_, record)| record.has_share(place));
         reading.find_map(|(seat, _)| self.seat.owner_of(seat))
     }
 

@@ -21,7 +21,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     writeln!(output, "\nlocks in a region (median of {rounds} rounds, with its spread)")?;
     for row in rows {
-        write!(output, "{:30}{}", row.what, spread(row.time_ns, text::nanoseconds))?;
+        write!(output, "{:32}{}", row.what, spread(row.time_ns, text::nanoseconds))?;
         if let (Some(against), Some(ratio)) = (row.against, row.ratio) {
             write!(output, "  {} of {against}", spread(ratio, |of| format!("{of:.2} x")))?;
         }

@@ -1,6 +1,6 @@
 //! The fear: what one tool writes another does not read; or a region looks free whose owner is there.
 
-use tidepost::{Mutex, Shared};
+use tidepost::{Mutex, RwLock, Shared};
 
 use crate::stage::{Scratch, json, until};
 
@@ -86,4 +86,52 @@ fn changes_are_watched_and_a_file_stays() {
     assert!(watch.line().starts_with("00000010  6e 65 77 73"));
     drop(box_);
     until("the watcher has it alone", || node.region_bytes("box").attach().ok());
+}
+
+#[derive(Shared)]
+#[repr(C)]
+struct Library {
+    shelf: RwLock<u64>,
+    desks: [Mutex<u64>; 3],
+}
+
+#[test]
+fn readers_and_locks_in_arrays_are_listed() {
+    let scratch = Scratch::new();
+    let node = scratch.node("library");
+    let library = node.region::<Library>("library").create().expect("it can be made");
+    let listed = || scratch.run(&["region", "ls"], b"").success();
+    assert!(listed().contains("shelf of library: free") && !listed().contains("desks"), "{}", listed());
+    let pid = std::process::id();
+    let reader = library.shelf.read().expect("it is free");
+    let desk = library.desks[2].lock().expect("it is free");
+    let text = listed();
+    assert!(text.contains(&format!("shelf of library: read by process {pid}")), "{text}");
+    assert!(text.contains(&format!("desks[2] of library: had by process {pid}")), "{text}");
+    assert!(!text.contains("desks[0]"), "{text}");
+    let locks = json(&scratch.run(&["region", "ls", "--json"], b"").success())["regions"][0]["locks"].clone();
+    assert_eq!(
+        (&locks[0]["readers"][0]["pid"], &locks[0]["owner"]),
+        (&json(&pid.to_string()), &json("null"))
+    );
+    drop((reader, desk));
+    assert!(listed().contains("shelf of library: free"));
+}
+
+#[test]
+fn a_region_is_removed() {
+    let scratch = Scratch::new();
+    let mut keeper = scratch.start(&["region", "create", "box", "--size", "4k"]);
+    keeper.line();
+    scratch.run(&["region", "rm", "box"], b"").success();
+    let outcome = scratch.run(&["region", "rm", "box"], b"");
+    assert!(
+        outcome.status.code() == Some(1) && outcome.stderr.contains("does not exist"),
+        "{}",
+        outcome.stderr
+    );
+    let mut next = scratch.start(&["region", "create", "box", "--size", "8k"]);
+    assert_eq!(next.line(), "8192 B in region box");
+    let listed = scratch.run(&["region", "ls"], b"").success();
+    assert!(listed.contains("8192") && !listed.contains("4096"), "{listed}");
 }
