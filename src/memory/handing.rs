@@ -2,19 +2,19 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::node::{
-    Admission, Channel, EndpointError, EndpointId, EndpointRole, Form, Inlet, InletReport, Join, NewRing,
-    Node, Offer, Outlet, OutletReport, Peer, Refusal, Segment, Setback, TypeDescriptor, Violation,
+    Admission, Channel, EndpointError, EndpointId, EndpointRole, Form, Inlet, InletReport, Join, Node, Offer,
+    Outlet, OutletReport, Peer, Refusal, TypeDescriptor, Violation,
 };
 use crate::os::clock::Deadline;
 use crate::segment::SegmentError;
 use crate::segment::region::RegionMemory;
 use crate::sync::bell::Line;
 
-/// How long who looks for a region sleeps between two looks.
-const SLICE: Duration = Duration::from_millis(1);
+/// How long who looks for a region sleeps without asking whether the node shuts down.
+const SLICE: Duration = Duration::from_millis(50);
 
 /// Who has a region, and offers it.
 pub(super) struct Holder {
@@ -93,17 +93,7 @@ impl Outlet for HolderEnd {
 
     /// Whoever has taken the offer up has the memory; there is nothing else to be had.
     fn admit(&self, _: &Peer, join: Join) -> Result<Admission, Refusal> {
-        let (outlet, inlet) = (join.outlet, join.inlet);
-        let (sleepers_line, sleepers_bit) = (0, 0);
-        Ok(Admission {
-            outlet,
-            inlet,
-            start: 0,
-            sleepers_line,
-            sleepers_bit,
-            segments: Vec::new(),
-            ring: None,
-        })
+        Ok(Admission::at_once(&join, (0, 0)))
     }
 
     fn part(&self, _: EndpointId) {}
@@ -160,7 +150,7 @@ impl Seeker {
         let (id, line) = (shared.next_endpoint(), shared.line()?);
         let end = Arc::new(SeekerEnd { id, channel: channel.clone(), line, found: Mutex::default() });
         let seeker = Self { node: node.clone(), end };
-        shared.add_inlet(Arc::clone(&seeker.end) as Arc<dyn Inlet>)?;
+        shared.seek(Arc::clone(&seeker.end) as Arc<dyn Inlet>)?;
         Ok(seeker)
     }
 
@@ -168,7 +158,6 @@ impl Seeker {
     pub(super) fn find(&self, deadline: Deadline) -> Result<Sought, EndpointError> {
         let shared = self.node.shared();
         loop {
-            let round = shared.round();
             // Asked first: whatever came before everybody had answered is then there.
             let is_settled = shared.is_settled(self.end.id);
             let mut found = self.end.found();
@@ -188,11 +177,9 @@ impl Seeker {
             if deadline.has_passed() {
                 return Ok(Sought::Silence);
             }
-            if shared.has_thread() {
-                std::thread::sleep(SLICE);
-            } else {
-                shared.wait(round, Some(Instant::now() + SLICE))?;
-            }
+            // One answer will do: who is stopped keeps nobody waiting where another has it, too.
+            let left = deadline.or_after(SLICE).remaining().unwrap_or(SLICE);
+            shared.settle_or(self.end.id, left, || self.end.found().memory.is_some())?;
         }
     }
 }
@@ -260,14 +247,6 @@ impl Inlet for SeekerEnd {
 
     fn admitted(&self, _: Admission) -> Result<(), Violation> {
         Ok(())
-    }
-
-    fn segment(&self, _: Segment) -> Result<(), Setback> {
-        Err(Violation("a region with a pool".to_owned()).into())
-    }
-
-    fn ring(&self, _: NewRing) -> Result<(), Setback> {
-        Err(Violation("a region that goes on in a ring".to_owned()).into())
     }
 
     fn fall_short(&self, _: EndpointId, error: &SegmentError) {

@@ -135,6 +135,14 @@ pub(crate) struct Admission {
     pub(crate) ring: Option<NewRing>,
 }
 
+impl Admission {
+    /// To what has neither pool nor rings, and begins with what is there.
+    pub(crate) fn at_once(join: &Join, (sleepers_line, sleepers_bit): (u32, u32)) -> Self {
+        let (outlet, inlet) = (join.outlet, join.inlet);
+        Self { outlet, inlet, start: 0, sleepers_line, sleepers_bit, segments: Vec::new(), ring: None }
+    }
+}
+
 /// A further pool segment of an outlet.
 #[derive(Clone)]
 pub(crate) struct Segment {
@@ -229,9 +237,13 @@ pub(crate) trait Inlet: Send + Sync {
     /// The outlet let us in.
     fn admitted(&self, admission: Admission) -> Result<(), Violation>;
     /// The outlet has a further pool segment; known indices are passed over.
-    fn segment(&self, segment: Segment) -> Result<(), Setback>;
+    fn segment(&self, _: Segment) -> Result<(), Setback> {
+        Err(Violation("a pool segment of what has no pool".to_owned()).into())
+    }
     /// The outlet goes on in another ring; known ones are passed over.
-    fn ring(&self, ring: NewRing) -> Result<(), Setback>;
+    fn ring(&self, _: NewRing) -> Result<(), Setback> {
+        Err(Violation("a further ring of what has none".to_owned()).into())
+    }
     /// Something of the outlet's cannot be had here. What has come already is still read; then whoever reads is told.
     fn fall_short(&self, outlet: EndpointId, error: &SegmentError);
     /// The outlet has let go of us: what it had sent until then is still read.

@@ -181,13 +181,18 @@ impl NodeShared {
         settled.and_then(|()| self.check_open()).inspect_err(|_| self.remove_outlet(id))
     }
 
-    /// Introduces an inlet, and waits a little for those who are there to answer.
-    pub(crate) fn add_inlet(&self, inlet: Arc<dyn Inlet>) -> Result<(), EndpointError> {
+    /// Introduces an inlet, and waits for nobody's answer.
+    pub(crate) fn seek(&self, inlet: Arc<dyn Inlet>) -> Result<(), EndpointError> {
         self.check_open()?;
-        let id = inlet.id();
         let added = self.control().add_inlet(inlet);
         self.wake_waiters();
-        let settled = added.and_then(|()| self.settle(id));
+        added
+    }
+
+    /// Introduces an inlet, and waits a little for those who are there to answer.
+    pub(crate) fn add_inlet(&self, inlet: Arc<dyn Inlet>) -> Result<(), EndpointError> {
+        let id = inlet.id();
+        let settled = self.seek(inlet).and_then(|()| self.settle(id));
         // A shutdown meanwhile may have told everybody but this one.
         settled.and_then(|()| self.check_open()).inspect_err(|_| self.remove_inlet(id))
     }
@@ -240,6 +245,17 @@ impl NodeShared {
     /// A peer that stays silent is no error: the endpoint is there, and the peer may come round.
     fn settle(&self, id: EndpointId) -> Result<(), EndpointError> {
         self.wait_for(SETTLE, |control| control.is_settled(id))
+    }
+
+    /// Waits until everybody whom a new endpoint has asked has answered, or what it waits for is there, or the time is over.
+    /// `is_there` may take locks that the control plane takes below its own.
+    pub(crate) fn settle_or(
+        &self,
+        id: EndpointId,
+        timeout: Duration,
+        is_there: impl Fn() -> bool,
+    ) -> Result<(), EndpointError> {
+        self.wait_for(timeout, |control| control.is_settled(id) || is_there())
     }
 
     /// Whether everybody whom a new endpoint has asked has answered, or ended.

@@ -179,3 +179,24 @@ fn a_full_disk_is_an_error_and_nothing_worse() {
     }
     assert_eq!(said, "full");
 }
+
+/// Who is stopped has the region, and answers nobody; another has it, too.
+#[test]
+fn who_is_stopped_keeps_nobody_from_attaching() {
+    let stage = Stage::new();
+    let mut keeper = stage.start("till-keeper", "");
+    keeper.expect("0");
+    let node = stage.node();
+    let ours = till(&node);
+    let other = stage.node();
+    keeper.stop();
+    let attached = other.region::<Till>("till").patience(PATIENCE).attach().expect("we have it");
+    assert_eq!(attached.made, 1);
+    drop((attached, ours));
+    // Now nobody but the one that is stopped has it.
+    let patience = Duration::from_millis(80);
+    let silent = other.region::<Till>("till").patience(patience).attach().expect_err("nobody answers");
+    assert!(matches!(silent, RegionError::Silent { waited, .. } if waited == patience), "{silent}");
+    keeper.signal(libc::SIGCONT);
+    assert_eq!(other.region::<Till>("till").patience(PATIENCE).attach().expect("it answers").made, 1);
+}

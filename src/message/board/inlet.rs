@@ -11,8 +11,8 @@ use crate::message::event::{Counterpart, Event, Events};
 use crate::message::inlet::LeaveOnDrop;
 use crate::message::refusals::{Refusals, refused};
 use crate::node::{
-    Admission, Channel, EndpointId, EndpointRole, Form, Heir, Inlet, InletReport, Join, NewRing, Node, Offer,
-    Peer, Refusal, Segment, Setback, TypeDescriptor, Violation,
+    Admission, Channel, EndpointId, EndpointRole, Form, Heir, Inlet, InletReport, Join, Node, Offer, Peer,
+    Refusal, TypeDescriptor, Violation,
 };
 use crate::segment::SegmentError;
 use crate::sync::bell::{Fencing, Line, PeerBell, PeerSleepers};
@@ -277,15 +277,6 @@ impl<V: View> Inlet for BoardInlet<V> {
         Ok(())
     }
 
-    fn segment(&self, _: Segment) -> Result<(), Setback> {
-        Err(Violation("a board with a pool".to_owned()).into())
-    }
-
-    fn ring(&self, _: NewRing) -> Result<(), Setback> {
-        Err(Violation("a board that goes on in a ring".to_owned()).into())
-    }
-
-    /// Its board is here in whole, but nobody can say any more what becomes of it.
     fn fall_short(&self, outlet: EndpointId, error: &SegmentError) {
         let name = self.state().writers.get(&outlet).map(|writer| Arc::clone(&writer.node_name));
         let refusal = Refusal::Unusable { reason: error.to_string() };

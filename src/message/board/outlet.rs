@@ -268,17 +268,7 @@ impl Outlet for BoardShared {
         }
         self.events.push(Event::Joined(counterpart));
         self.line.wake_own();
-        let (sleepers_line, sleepers_bit) = self.sleepers.place(bit);
-        let Join { outlet, inlet, .. } = join;
-        Ok(Admission {
-            outlet,
-            inlet,
-            start: 0,
-            sleepers_line,
-            sleepers_bit,
-            segments: Vec::new(),
-            ring: None,
-        })
+        Ok(Admission::at_once(&join, self.sleepers.place(bit)))
     }
 
     fn part(&self, inlet: EndpointId) {

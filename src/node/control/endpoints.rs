@@ -17,7 +17,9 @@ impl Control {
     /// Introduces an outlet to every inlet of its channel. It is settled when all have answered.
     pub(in crate::node) fn add_outlet(&mut self, outlet: Arc<dyn Outlet>) -> Result<(), EndpointError> {
         let (id, channel) = (outlet.id(), outlet.channel().clone());
-        let offer = outlet.offer().filter(|offer| offer.descriptor.is_sendable());
+        // One that offers nothing any more is known to nobody.
+        let Some(offer) = outlet.offer() else { return Ok(()) };
+        let offer = Some(offer).filter(|offer| offer.descriptor.is_sendable());
         let offer = offer.map(|offer| Frame::Offer(Box::new(offer)));
         let Some(offer) = offer.filter(|offer| offer.encode().is_some()) else {
             let name = channel.name().to_owned();

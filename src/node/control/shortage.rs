@@ -56,12 +56,14 @@ impl Control {
     fn fall_short(&mut self, outlet: EndpointId, inlet: &Arc<dyn Inlet>, error: &SegmentError) {
         inlet.fall_short(outlet, error);
         let (refusal, own) = (refusal(error), self.own.clone());
+        let number = self.by_node.get(&outlet.node).copied();
+        let peer = number.and_then(|number| self.connections.get(&number)?.peer()).unwrap_or(&own);
         if let Some(hub) = self.hubs.get(&inlet.id().number) {
-            hub.refused(outlet.node, &outlet.node.to_string(), refusal.clone());
+            hub.refused(outlet.node, &peer.name, refusal.clone());
         }
         if outlet.node == own.node {
             self.turned_down((outlet, inlet.id()), &own, refusal);
-        } else if let Some(&number) = self.by_node.get(&outlet.node) {
+        } else if let Some(number) = number {
             self.send(number, &Frame::Refuse { outlet, inlet: inlet.id(), refusal });
         }
     }
