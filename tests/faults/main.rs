@@ -11,6 +11,7 @@ mod joiners;
 mod kills;
 mod ledger;
 mod lives;
+mod lock_strict;
 mod locks;
 mod meeting;
 mod mismatch;

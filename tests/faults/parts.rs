@@ -8,10 +8,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::stage::{DIRECTORY, PART, PATIENCE, PREFIX, Stage};
 use crate::{
-    apart, chaos, domains, growth, interrupted, joiners, kills, lives, locks, meeting, namespaces, ptrace,
-    queue_chaos, queue_kills, queue_mismatch, queues, region_ways, regions, seccomp, service_chaos,
-    service_kills, service_strict, services, shortage, signals, states, stopped, tables, threads, turns,
-    wait_set, waiters,
+    apart, chaos, domains, growth, interrupted, joiners, kills, lives, lock_strict, locks, meeting,
+    namespaces, ptrace, queue_chaos, queue_kills, queue_mismatch, queues, region_ways, regions, seccomp,
+    service_chaos, service_kills, service_strict, services, shortage, signals, states, stopped, tables,
+    threads, turns, wait_set, waiters,
 };
 
 /// The message of most tests: a number, and words that follow from it.
@@ -200,6 +200,12 @@ fn play_in_memory(part: &str, node: Node, argument: u64) {
         "endless-sharer" => locks::share_for_ever(&node, argument),
         "stepped-waiter" => waiters::wait_stepped(&node, argument),
         "waiter" => waiters::wait_beside(&node, argument),
+        "unattended-owner" => lock_strict::own(&node),
+        "strict-locker" => lock_strict::lock(&node),
+        "threadless-waiter" => {
+            drop(node);
+            return lock_strict::wait_without_thread();
+        }
         "desk-owner" => namespaces::own(&node),
         "desk-waiter" => namespaces::await_both(&node),
         "stepped-locker" => locks::lock_stepped(&node),

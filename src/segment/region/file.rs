@@ -52,6 +52,13 @@ impl Opening {
                 reason: format!("it belongs to user {theirs}, and we are {ours}"),
             });
         }
+        if let Some(system) =
+            fs::fstatfs(&file).ok().and_then(|found| network_file_system(found.f_type as u64))
+        {
+            let reason =
+                format!("it lies on a network file system ({system}), whose machines share no memory");
+            return Err(Error::Unusable { reason });
+        }
         while !record_lock::try_lock(&file, OPENING_BYTE).map_err(failed)? {
             if deadline.has_passed() {
                 return Err(failed(Errno::TIMEDOUT));
@@ -103,10 +110,41 @@ impl Opening {
     }
 }
 
+/// The name of a file system on which a mapping is shared within one machine only, by the number that `statfs` gives.
+fn network_file_system(number: u64) -> Option<&'static str> {
+    /// Of `linux/magic.h`, and of the clients' own sources.
+    const KNOWN: [(u64, &str); 7] = [
+        (0x6969, "NFS"),
+        (0x517b, "SMB"),
+        (0xfe53_4d42, "SMB"),
+        (0xff53_4d42, "CIFS"),
+        (0x00c3_6400, "Ceph"),
+        (0x5346_414f, "AFS"),
+        (0x0bd0_0bd0, "Lustre"),
+    ];
+    // As 32 bits, whatever sign the field has.
+    let number = number & u64::from(u32::MAX);
+    KNOWN.iter().find(|(known, _)| *known == number).map(|(_, name)| *name)
+}
+
 impl RegionMemory {
     /// Lets others open the file of a region that has been published or attached.
     pub(crate) fn end_opening(&self) -> Result<(), Error> {
         let failed = |source| Error::System { action: "unlock the file of a region", source };
         record_lock::unlock(&self.memory, OPENING_BYTE).map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_file_systems_are_told_from_local_ones() {
+        assert_eq!(network_file_system(0x6969), Some("NFS"));
+        // As a signed field of 32 bits has it.
+        assert_eq!(network_file_system(0xff53_4d42_u32 as i32 as u64), Some("CIFS"));
+        let here = fs::statfs(std::env::temp_dir()).expect("there is one").f_type as u64;
+        assert!(network_file_system(here).is_none() && network_file_system(0x0102_1994).is_none());
     }
 }
