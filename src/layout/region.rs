@@ -37,6 +37,8 @@ pub const REGION_REMOVED: u64 = u64::from_le_bytes(*b"NAMELESS");
 pub const SEAT_PROCESS: u64 = 1;
 /// [`Record::kind`] of a thread's seat.
 pub const SEAT_THREAD: u64 = 2;
+/// [`Record::kind`] of the seat of a thread that has ended, and left a guard or a share that nobody gave back.
+pub const SEAT_LEFT: u64 = 3;
 
 /// What a region's maker says of its shape, and never changes but for the last three words in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

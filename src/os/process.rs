@@ -22,6 +22,13 @@ pub(crate) fn tid() -> u32 {
     rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
 }
 
+/// A number that nobody can foresee; `None` if the kernel has none at the moment.
+pub(crate) fn random_u32() -> Option<u32> {
+    let mut bytes = [0; 4];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK);
+    (filled == Ok(bytes.len())).then(|| u32::from_ne_bytes(bytes))
+}
+
 /// A descriptor that becomes readable, wherever it is held, when this process has ended.
 pub(crate) fn own_pidfd() -> io::Result<OwnedFd> {
     process::pidfd_open(process::getpid(), PidfdFlags::empty())

@@ -1,9 +1,10 @@
 //! The fear: who dies with a lock takes it along; or somebody takes it from one who lives.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tidepost::{LockError, Mutex, MutexGuard, Node, Region, RwLock, SeatError, Shared};
+use tidepost::{LockError, Mutex, MutexGuard, Node, Region, RwLock, RwLockReadGuard, SeatError, Shared};
 
 use crate::ledger::Random;
 use crate::parts::{say, wait};
@@ -125,21 +126,130 @@ fn who_is_stopped_keeps_it() {
 }
 
 #[test]
-fn a_thread_that_ends_with_it_counts_as_dead_and_one_cannot_take_it_twice() {
+fn one_cannot_take_it_twice() {
     let stage = Stage::new();
     let node = stage.node();
     let region = pair(&node);
-    let forgetting = std::thread::scope(|scope| {
-        scope.spawn(|| std::mem::forget(region.both.lock().expect("it is free"))).join()
-    });
-    forgetting.expect("it does not panic");
-    let (guard, had_died) = repaired(region.both.lock_timeout(PATIENCE));
-    assert!(had_died);
+    let guard = region.both.lock().expect("it is free");
     assert!(matches!(region.both.lock(), Err(LockError::Recursive)));
     assert!(matches!(region.both.try_lock(), Err(LockError::Recursive)));
     drop(guard);
-    let elsewhere = Box::leak(Box::new(0u64));
-    assert_eq!(*elsewhere, 0);
+    let shelf = shelf(&node);
+    let guard = shelf.write().expect("it is free");
+    assert!(matches!(shelf.read(), Err(LockError::Recursive)));
+    assert!(matches!(shelf.try_write(), Err(LockError::Recursive)));
+    drop(guard);
+}
+
+/// Forgets guards in a thread that ends, and lives on.
+pub fn forget(node: &Node) {
+    let (region, shelf) = (pair(node), shelf(node));
+    std::thread::scope(|scope| {
+        let forgetting = scope.spawn(|| {
+            std::mem::forget(region.both.lock().expect("it is free"));
+            std::mem::forget(shelf.read().expect("it is free"));
+        });
+        forgetting.join().expect("it does not panic");
+    });
+    say("forgot");
+    wait();
+}
+
+/// Nobody can tell whether what a forgotten guard had lent is still looked at, but its process.
+#[test]
+fn a_thread_that_ends_and_keeps_its_guards_is_named_until_its_process_ends() {
+    let stage = Stage::new();
+    let node = stage.node();
+    let (region, shelf) = (pair(&node), shelf(&node));
+    let mut actor = stage.start("lock-forgetter", "");
+    actor.expect("forgot");
+    let is_named = |owner: tidepost::LockOwner| owner.process == actor.pid() && owner.is_alive;
+    for _ in 0..2 {
+        // Without a deadline: there is no use in waiting.
+        assert!(matches!(region.both.lock(), Err(LockError::Abandoned { owner }) if is_named(owner)));
+        assert!(matches!(shelf.write(), Err(LockError::Abandoned { owner }) if is_named(owner)));
+    }
+    assert!(matches!(region.both.try_lock(), Err(LockError::Abandoned { owner }) if is_named(owner)));
+    assert!(matches!(shelf.try_write(), Err(LockError::Abandoned { owner }) if is_named(owner)));
+    assert!(shelf.read().is_ok(), "it only reads");
+    actor.kill();
+    assert!(repaired(region.both.lock_timeout(PATIENCE)).1);
+    assert!(shelf.write_timeout(PATIENCE).is_ok());
+}
+
+#[test]
+fn what_a_leaked_guard_lends_is_changed_by_nobody() {
+    let stage = Stage::new();
+    let region: &'static _ = Box::leak(Box::new(shelf(&stage.node())));
+    let lending = std::thread::spawn(|| {
+        let guard: &'static RwLockReadGuard<'static, [u64; 2]> =
+            Box::leak(Box::new(region.read().expect("it is free")));
+        &guard[0]
+    });
+    let lent: &'static u64 = lending.join().expect("it does not panic");
+    assert!(matches!(region.write(), Err(LockError::Abandoned { .. })));
+    assert!(matches!(region.try_write(), Err(LockError::Abandoned { .. })));
+    assert_eq!(*lent, 0);
+}
+
+thread_local! {
+    static KEPT: RefCell<Option<MutexGuard<'static, [u64; 2]>>> = const { RefCell::new(None) };
+}
+
+#[test]
+fn a_guard_that_is_the_last_thing_of_its_thread_is_given_back() {
+    let stage = Stage::new();
+    let region: &'static _ = Box::leak(Box::new(pair(&stage.node())));
+    for _ in 0..3 {
+        let thread = std::thread::spawn(|| {
+            // Made before the thread's first lock, and so dropped after what the thread has for locks.
+            KEPT.with(|kept| kept.borrow().is_none());
+            let guard = region.both.try_lock().expect("it was given back");
+            KEPT.set(Some(guard));
+        });
+        thread.join().expect("it does not panic");
+    }
+    assert!(!repaired(region.both.try_lock()).1);
+}
+
+/// Waits for a lock while signals come all the time.
+pub fn wait_under_signals(node: &Node) {
+    extern "C" fn ignore(_: libc::c_int) {}
+    let region = pair(node);
+    region.both.owner().expect("there are seats");
+    let action = libc::sigaction {
+        sa_sigaction: ignore as *const () as usize,
+        // SAFETY: a mask of no signals is all zero.
+        sa_mask: unsafe { std::mem::zeroed() },
+        sa_flags: libc::SA_RESTART,
+        sa_restorer: None,
+    };
+    // SAFETY: live local values, and a handler that does nothing.
+    unsafe { libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()) };
+    // SAFETY: no pointers.
+    let (process, thread) = unsafe { (libc::getpid(), libc::syscall(libc::SYS_gettid)) };
+    std::thread::spawn(move || {
+        loop {
+            // SAFETY: no pointers; to the thread that waits, which has a handler.
+            unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGALRM) };
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    });
+    say("waits");
+    let had_died = repaired(region.both.lock()).1;
+    say(if had_died { "told" } else { "not told" });
+    wait();
+}
+
+#[test]
+fn a_death_is_noticed_however_many_signals_come() {
+    let stage = Stage::new();
+    let mut owner = stage.start("lock-owner", "");
+    owner.expect("has it");
+    let mut waiter = stage.start("signalled-waiter", "");
+    waiter.expect("waits");
+    owner.kill();
+    waiter.expect("told");
 }
 
 /// Forks while it has the lock: the child is told, and gives nothing back.

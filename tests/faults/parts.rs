@@ -198,6 +198,8 @@ fn play_in_memory(part: &str, node: Node, argument: u64) {
         "lock-forker" => locks::fork(&node),
         "sharer" => locks::share(&node, argument == 1),
         "endless-sharer" => locks::share_for_ever(&node, argument),
+        "lock-forgetter" => locks::forget(&node),
+        "signalled-waiter" => locks::wait_under_signals(&node),
         "stepped-waiter" => waiters::wait_stepped(&node, argument),
         "waiter" => waiters::wait_beside(&node, argument),
         "unattended-owner" => lock_strict::own(&node),

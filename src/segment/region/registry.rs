@@ -46,10 +46,11 @@ pub(super) fn find(address: usize) -> Found {
     }
     let regions = registry.regions.read().unwrap_or_else(PoisonError::into_inner);
     let below = regions.range(..=address).next_back();
-    let region = below.and_then(|(start, region)| {
-        let region = region.upgrade()?;
-        (address - start < region.mapping.bytes()).then_some(region)
-    });
+    let below = below.and_then(|(start, region)| Some((*start, region.upgrade()?)));
+    // It may be the last that holds this region, which then takes itself off the list.
+    drop(regions);
+    let region = below.filter(|(start, region)| address - start < region.mapping.bytes());
+    let region = region.map(|(_, region)| region);
     region.map_or(Found::Nothing, Found::Region)
 }
 

@@ -5,6 +5,9 @@
 //! the kernel sees to the last two. Whether an owner is there is asked of the kernel, through the open file through which
 //! nobody locks: no process number is trusted, no thread has to answer, and one that is stopped is there.
 //!
+//! A thread that ends and leaves a guard behind – forgotten, or leaked with references that are still in use – keeps its seat: what it
+//! has stays its own until its attachment or its process ends. The record says so, and whoever waits is told.
+//!
 //! Seats are found by address. What a thread found last it remembers, so that a lock in the same region costs it two
 //! comparisons.
 
@@ -16,10 +19,10 @@ use std::sync::{Arc, PoisonError, Weak};
 use rustix::io::Errno;
 
 use super::registry::{self, Found};
-use super::{Occupant, Record, RegionMemory};
+use super::{Backing, Occupant, Record, RegionMemory};
 use crate::layout::owner::Owner;
-use crate::layout::region::SEAT_THREAD;
-use crate::os::{clock, record_lock};
+use crate::layout::region::{SEAT_LEFT, SEAT_THREAD};
+use crate::os::{clock, process, record_lock};
 
 /// Why a thread has no seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +91,8 @@ thread_local! {
             region: Cell::new(ptr::null()),
         }
     };
+    /// Guards of this thread that have not been dropped.
+    static GUARDS: Cell<usize> = const { Cell::new(0) };
     static SEATS: Seats = const { Seats(RefCell::new(Vec::new())) };
 }
 
@@ -108,6 +113,33 @@ pub(crate) fn seat_at<T>(place: &T) -> Result<Seat<'_>, SeatError> {
         return Ok(seat);
     }
     find_seat(place, address)
+}
+
+/// The calling thread has one guard more. What it guards is its own until the guard is dropped, and if that never happens.
+#[inline]
+pub(crate) fn guard_made() {
+    GUARDS.set(GUARDS.get().wrapping_add(1));
+}
+
+/// One of its guards has been dropped.
+#[inline]
+pub(crate) fn guard_gone() {
+    GUARDS.set(GUARDS.get().wrapping_sub(1));
+}
+
+/// As [`seat_at`], to give something back: also the seat that this thread left when it began to end, as it may drop its last guards
+/// after that.
+#[cold]
+pub(crate) fn seat_left_at<T>(place: &T) -> Result<Seat<'_>, SeatError> {
+    let region = match seat_at(place) {
+        Err(SeatError::Ending) => registry::find(ptr::from_ref(place).addr()),
+        settled => return settled,
+    };
+    let Found::Region(region) = region else { return Err(SeatError::NotInRegion) };
+    let owner = region.seat_left().ok_or(SeatError::Ending)?;
+    // SAFETY: as in `find_seat`.
+    let region: &RegionMemory = unsafe { &*Arc::as_ptr(&region) };
+    Ok(Seat { owner, record: region.record(owner.seat() as u16), region })
 }
 
 #[cold]
@@ -183,10 +215,33 @@ impl<'region> Seat<'region> {
 impl RegionMemory {
     /// Whether an owner is there: see [`Seat::is_alive`].
     pub(crate) fn is_alive(&self, owner: Owner) -> bool {
-        let Some(record) = self.records().get(owner.seat()) else { return false };
-        record.generation.load(Ordering::Acquire) as u32 == owner.generation()
+        // Not one of those that were ever used: its own words say whether it was.
+        if owner.seat() >= self.shape.seats {
+            return false;
+        }
+        self.record(owner.seat() as u16).generation.load(Ordering::Acquire) as u32 == owner.generation()
             // A kernel that does not answer has not said that anybody has gone, and nobody who may be there is robbed.
             && record_lock::is_locked(&self.memory, owner.seat() as u64).unwrap_or(true)
+    }
+
+    /// Whether an owner's thread has ended without giving back what it has.
+    pub(crate) fn has_left(&self, owner: Owner) -> bool {
+        let record = self.records().get(owner.seat());
+        record.is_some_and(|record| {
+            record.generation.load(Ordering::Acquire) as u32 == owner.generation()
+                && record.kind.load(Ordering::Acquire) == SEAT_LEFT
+        })
+    }
+
+    /// The seat that the calling thread has left.
+    fn seat_left(&self) -> Option<Owner> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = taken.iter().map(|&seat| (seat, self.record(seat))).filter(|(_, record)| {
+            record.kind.load(Ordering::Relaxed) == SEAT_LEFT
+                && record.who.load(Ordering::Relaxed) == super::who()
+        });
+        let (seat, record) = left.next()?;
+        Some(Owner::new(seat, record.generation.load(Ordering::Relaxed) as u32))
     }
 
     /// Whom an owner says it is; `None` if another has its seat by now.
@@ -200,6 +255,8 @@ impl RegionMemory {
     pub(super) fn take_seat(&self, kind: u64) -> Result<Owner, SeatError> {
         let locks = self.locks.as_ref().ok_or(SeatError::ReadOnly)?;
         let locks = locks.get().ok_or(SeatError::Forked)?;
+        // Asked for before a seat is ours: from then on until it has our generation, its last owner looks alive.
+        let (who, since) = (super::who(), clock::monotonic_ns());
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         for seat in 0..self.shape.seats as u16 {
             // Our own open file is granted what it has already.
@@ -207,22 +264,22 @@ impl RegionMemory {
                 && record_lock::try_lock(locks, seat.into()).map_err(SeatError::System)?
             {
                 taken.push(seat);
-                return Ok(self.occupy(seat, kind));
+                return Ok(self.occupy(seat, who, since, kind));
             }
         }
         Err(SeatError::Full { limit: self.shape.seats as u64 })
     }
 
     /// Writes ourselves into the record of a seat whose byte we have locked.
-    fn occupy(&self, seat: u16, kind: u64) -> Owner {
+    fn occupy(&self, seat: u16, who: u64, since: u64, kind: u64) -> Owner {
         let record = self.record(seat);
         record.waiting.store(0, Ordering::Relaxed);
         // Shares of one that has gone are nobody's.
         record.shares.iter().for_each(|share| share.store(0, Ordering::Relaxed));
-        record.who.store(super::who(), Ordering::Relaxed);
-        record.since.store(clock::monotonic_ns(), Ordering::Relaxed);
+        record.who.store(who, Ordering::Relaxed);
+        record.since.store(since, Ordering::Relaxed);
         record.kind.store(kind, Ordering::Relaxed);
-        let generation = (record.generation.load(Ordering::Relaxed) as u32).wrapping_add(1).max(1);
+        let generation = self.next_generation(record.generation.load(Ordering::Relaxed) as u32);
         // Whoever owned anything in an earlier generation is known to have gone from here on.
         record.generation.store(generation.into(), Ordering::Release);
         let used = self.header_word(std::mem::offset_of!(crate::layout::region::RegionHeader, used));
@@ -230,10 +287,27 @@ impl RegionMemory {
         Owner::new(seat, generation)
     }
 
-    /// Gives a seat back. What its owner still owns is from now on a dead owner's.
-    fn leave_seat(&self, owner: Owner) {
+    /// The generation of a seat's next taker.
+    fn next_generation(&self, last: u32) -> u32 {
+        let counted = last.wrapping_add(1).max(1);
+        match self.backing {
+            Backing::Memory => counted,
+            // A file that was copied, or lost its power, may have a record that is older than the locks beside it: counting
+            // on from there could come to the owner of one of them.
+            Backing::File => {
+                process::random_u32().filter(|random| ![0, last].contains(random)).unwrap_or(counted)
+            }
+        }
+    }
+
+    /// Gives a seat back, unless its thread has left something that nobody gave back.
+    fn leave_seat(&self, owner: Owner, has_guards: bool) {
         if self.is_forked() {
             return;
+        }
+        let record = self.record(owner.seat() as u16);
+        if has_guards || record.has_shares() {
+            return record.kind.store(SEAT_LEFT, Ordering::Release);
         }
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.retain(|seat| usize::from(*seat) != owner.seat());
@@ -262,9 +336,10 @@ impl Seats {
 impl Drop for Seats {
     fn drop(&mut self) {
         REMEMBERED.with(|remembered| (remembered.now.set(&NO_EPOCH), remembered.epoch.set(NOTHING)));
+        let has_guards = GUARDS.get() > 0;
         for (region, owner) in self.0.take() {
             if let Some(region) = region.upgrade() {
-                region.leave_seat(owner);
+                region.leave_seat(owner, has_guards);
             }
         }
     }

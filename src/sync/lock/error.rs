@@ -25,6 +25,12 @@ pub enum LockError<G> {
         /// How long was waited; zero for an attempt.
         waited: Duration,
     },
+    /// Whoever has it, or reads, is a thread that has ended without dropping the guard. What it guards may still be looked at through
+    /// references that were leaked with the guard, so that nobody else can have it until that process detaches the region, or ends.
+    Abandoned {
+        /// Who.
+        owner: LockOwner,
+    },
     /// This very thread has it.
     Recursive,
     /// This thread reads as many locks of the region as it can at once.
@@ -45,6 +51,9 @@ pub(super) fn refused<G>(
     waited: Duration,
 ) -> LockError<G> {
     match blocked {
+        Blocked::Owned(owner) if sitter.seat().region().has_left(owner) => {
+            LockError::Abandoned { owner: describe(lock, sitter, owner) }
+        }
         Blocked::Owned(owner) => LockError::Owned { owner: describe(lock, sitter, owner), waited },
         Blocked::Recursive => LockError::Recursive,
         Blocked::Shares => LockError::Shares { limit: SHARES },
@@ -62,7 +71,11 @@ impl<G> LockError<G> {
     pub fn into_guard(self) -> Option<G> {
         match self {
             Self::OwnerDied(guard) | Self::Poisoned(guard) => Some(guard),
-            Self::Owned { .. } | Self::Recursive | Self::Shares { .. } | Self::Seat(_) => None,
+            Self::Owned { .. }
+            | Self::Abandoned { .. }
+            | Self::Recursive
+            | Self::Shares { .. }
+            | Self::Seat(_) => None,
         }
     }
 }
@@ -78,6 +91,11 @@ impl<G> fmt::Display for LockError<G> {
             ),
             Self::Owned { owner, waited: Duration::ZERO } => write!(formatter, "the lock is had by {owner}"),
             Self::Owned { owner, waited } => write!(formatter, "after {waited:?} the lock is still had by {owner}"),
+            Self::Abandoned { owner } => write!(
+                formatter,
+                "the lock is had by {owner}, a thread that has ended without giving it back; it is free when that process \
+                 detaches the region, or ends"
+            ),
             Self::Recursive => formatter.write_str("this thread has the lock already; drop its guard first"),
             Self::Shares { limit } => {
                 write!(formatter, "this thread reads {limit} locks of the region already; drop a guard first")

@@ -65,6 +65,8 @@ pub(crate) trait Party {
     fn owner(&self) -> Owner;
     /// Whether another is there. One that is stopped is there.
     fn is_alive(&self, other: Owner) -> bool;
+    /// Whether another's thread has ended without giving back what it has, so that there is no use in waiting.
+    fn has_left(&self, other: Owner) -> bool;
     /// It waits for this lock, in line from now on.
     fn line_up(&self, lock: &RawLock, ticket: u64);
     /// It waits no more.

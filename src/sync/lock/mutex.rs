@@ -11,7 +11,7 @@ use super::party::{self, Sitter};
 use super::raw::{Acquired, Blocked};
 use super::{LockError, LockOwner, RawLock, error};
 use crate::os::clock::Deadline;
-use crate::segment::region::{SeatError, seat_at};
+use crate::segment::region::{SeatError, guard_gone, guard_made, seat_at};
 
 /// [`Mutex::state`] of a mutex whose data nobody vouches for.
 const POISONED: u32 = 1;
@@ -26,8 +26,9 @@ const POISONED: u32 = 1;
 /// eight times is the next. Waiting works without the node's control thread, through `SIGSTOP` of anybody, and across PID
 /// namespaces.
 ///
-/// If its owner dies – its process, or its thread, or by detaching the region – the next who takes it is told by
-/// [`LockError::OwnerDied`], and gets the guard with it.
+/// If its owner dies – its process, or by detaching the region – the next who takes it is told by
+/// [`LockError::OwnerDied`], and gets the guard with it. A thread that ends and has forgotten its guard has not died in that
+/// sense: references to the value may have been leaked with the guard. Whoever wants the lock is told by [`LockError::Abandoned`].
 #[repr(C)]
 pub struct Mutex<T> {
     lock: RawLock,
@@ -47,7 +48,7 @@ impl<T> Mutex<T> {
     ///
     /// # Errors
     /// [`LockError::OwnerDied`] and [`LockError::Poisoned`], with the guard in them; [`LockError::Recursive`];
-    /// [`LockError::Seat`].
+    /// [`LockError::Abandoned`]; [`LockError::Seat`].
     #[inline]
     pub fn lock(&self) -> Result<MutexGuard<'_, T>, LockError<MutexGuard<'_, T>>> {
         match self.lock_free()? {
@@ -137,6 +138,7 @@ impl<T> Mutex<T> {
 
     #[inline]
     fn guard(&self) -> MutexGuard<'_, T> {
+        guard_made();
         MutexGuard { mutex: self, was_panicking: std::thread::panicking(), thread: PhantomData }
     }
 }
@@ -189,6 +191,7 @@ impl<T> Drop for MutexGuard<'_, T> {
             self.mutex.state.store(POISONED, Ordering::Relaxed);
         }
         party::give_back(&self.mutex.lock);
+        guard_gone();
     }
 }
 

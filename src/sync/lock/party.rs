@@ -1,6 +1,6 @@
 //! One thread of one process, as the locks of a region see it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::shared_raw::RawShared;
 use super::{Party, RawLock, Sharing, Slept};
@@ -8,7 +8,7 @@ use crate::layout::owner::Owner;
 use crate::layout::region::SHARE_PLACE_SHIFT;
 use crate::os::clock::{self, Deadline};
 use crate::os::futex;
-use crate::segment::region::{Seat, SeatError, seat_at};
+use crate::segment::region::{Seat, SeatError, seat_at, seat_left_at};
 use crate::sync::door::{AtomicU32, AtomicU64, Ordering};
 
 /// The count in a share.
@@ -27,6 +27,13 @@ impl<'region> Sitter<'region> {
     #[inline]
     pub(super) fn at<T>(place: &'region T, deadline: Deadline) -> Result<Self, SeatError> {
         Ok(Self { seat: seat_at(place)?, deadline })
+    }
+
+    /// The calling thread, to give something back.
+    #[inline]
+    pub(super) fn leaving<T>(place: &'region T) -> Result<Self, SeatError> {
+        let seat = seat_at(place).or_else(|_| seat_left_at(place))?;
+        Ok(Self { seat, deadline: Deadline::NEVER })
     }
 
     pub(super) fn seat(&self) -> &Seat<'region> {
@@ -48,10 +55,14 @@ impl Drop for Held<'_> {
 /// seat has been given back.
 #[inline(always)]
 pub(super) fn give_back(lock: &RawLock) {
-    let Ok(seat) = seat_at(lock) else { return };
-    if !lock.free_quietly(seat.owner())
-        && let Ok(sitter) = Sitter::at(lock, Deadline::NEVER)
-    {
+    if !seat_at(lock).is_ok_and(|seat| lock.free_quietly(seat.owner())) {
+        give_back_slowly(lock);
+    }
+}
+
+#[cold]
+fn give_back_slowly(lock: &RawLock) {
+    if let Ok(sitter) = Sitter::leaving(lock) {
         lock.give_up(&sitter);
     }
 }
@@ -64,6 +75,10 @@ impl Party for Sitter<'_> {
 
     fn is_alive(&self, other: Owner) -> bool {
         self.seat.is_alive(other)
+    }
+
+    fn has_left(&self, other: Owner) -> bool {
+        self.seat.region().has_left(other)
     }
 
     fn line_up(&self, lock: &RawLock, ticket: u64) {
@@ -95,16 +110,14 @@ impl Party for Sitter<'_> {
         if self.deadline.has_passed() {
             return Slept::Deadline;
         }
-        let end = Instant::now() + SLICE;
-        futex::wait(word, seen as u32, self.deadline.or_at(Some(end)));
+        futex::wait(word, seen as u32, self.deadline.or_after(SLICE));
         if word.load(Ordering::Relaxed) != seen {
             return Slept::Woken;
         }
         match self.deadline.has_passed() {
             true => Slept::Deadline,
-            false if Instant::now() >= end => Slept::Slice,
-            // A signal, or no reason at all.
-            false => Slept::Woken,
+            // A signal, or no reason at all, is a reason to look as well: who gets signals all the time would never otherwise.
+            false => Slept::Slice,
         }
     }
 
@@ -162,12 +175,11 @@ impl Sharing for Sitter<'_> {
     }
 
     fn rest(&self, word: &AtomicU32, seen: u32) -> Slept {
-        let end = Instant::now() + SLICE;
         if self.deadline.has_passed() {
             return Slept::Deadline;
         }
-        futex::wait(word, seen, self.deadline.or_at(Some(end)));
-        if word.load(Ordering::SeqCst) != seen || Instant::now() < end && !self.deadline.has_passed() {
+        futex::wait(word, seen, self.deadline.or_after(SLICE));
+        if word.load(Ordering::SeqCst) != seen {
             return Slept::Woken;
         }
         if self.deadline.has_passed() { Slept::Deadline } else { Slept::Slice }

@@ -6,16 +6,16 @@
 //!
 //! | Word | Writer | Reader | Edge |
 //! |---|---|---|---|
-//! | `word`: from zero to an owner, or from a dead owner to another | who takes the lock, compare and swap, `Acquire` | everybody | what the owner before wrote under the lock happens before what this one does |
+//! | `word`: from zero to an owner, or from a dead owner to another | who takes the lock, compare and swap, `AcqRel` | everybody, `Acquire` | what the owner before wrote under the lock happens before what this one does; and what an owner wrote into its record, before anybody asks whether it is there |
 //! | `word`: to zero, or to an owner with `HANDED` | the owner, compare and swap, `Release` | who takes it next | as above |
-//! | `word`: `HANDED` taken away | the owner it was handed to, or – where that has died or waits no more – who takes its place; compare and swap, `Acquire` | – | as above |
+//! | `word`: `HANDED` taken away | the owner it was handed to, or – where that has died or waits no more – who takes its place; compare and swap, `AcqRel` | – | as above |
 //! | `word`: `WAITERS`, `STARVING` set | who waits, compare and swap, before it sleeps on the word's lower half | the owner, who then cannot free the lock without seeing them | the word's own order |
 //! | `tickets` | who begins to starve, counting up | – | none: any order will do |
 //! | a record's `ticket`, then `waiting`, `Release` | its thread, before it sets `STARVING`; cleared when it waits no more | the owner that frees the lock, `Acquire` | a stale `waiting` makes the lock go to somebody who waits no more: whoever finds that takes its place |
 //! | `seen`, `seen_since` | who waits, about the owner it found | who looks, for people | none |
 //!
 //! Nobody is ever robbed: another takes an owner's place only if the kernel says that it is not there any more, or if the lock
-//! was handed to it and it neither took note nor waits. Whoever takes the place of a dead owner does so by compare and swap, so
+//! was handed to it and it has not taken note, because it waits no more or for a slice. Whoever takes the place of a dead owner does so by compare and swap, so
 //! that there is one of them, and is told; a lock that its dead owner never took note of was free in truth, and nobody is told.
 //!
 //! A waiter that was woken and dies passes nothing on. So nobody sleeps for longer than a slice without looking again, which
@@ -92,6 +92,11 @@ enum Look {
     Theirs(Owner, u64),
 }
 
+/// Whether the lock was handed to somebody who had given up waiting by then.
+fn is_vacant(word: u64, owner_is_in_line: impl FnOnce() -> bool) -> bool {
+    word & HANDED != 0 && !owner_is_in_line()
+}
+
 impl RawLock {
     /// Loom's words come from nowhere else.
     #[cfg(loom)]
@@ -103,7 +108,7 @@ impl RawLock {
     /// Takes the lock if it is free. One atomic operation.
     #[inline]
     pub(crate) fn take_free(&self, me: Owner) -> bool {
-        self.word.compare_exchange(0, me.bits(), Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.word.compare_exchange(0, me.bits(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Frees the lock if nobody waits. One atomic operation.
@@ -118,7 +123,11 @@ impl RawLock {
             match self.look(party, 0)? {
                 Look::Taken(acquired) => return Ok(acquired),
                 Look::Again => {}
-                Look::Theirs(owner, _) if party.is_alive(owner) => return Err(Blocked::Owned(owner)),
+                Look::Theirs(owner, word)
+                    if !is_vacant(word, || party.is_in_line(self, owner)) && party.is_alive(owner) =>
+                {
+                    return Err(Blocked::Owned(owner));
+                }
                 Look::Theirs(_, word) => {
                     if let Some(acquired) = self.replace(party, word) {
                         return Ok(acquired);
@@ -157,8 +166,7 @@ impl RawLock {
                 std::hint::spin_loop();
                 continue;
             }
-            if word & HANDED != 0 && !party.is_in_line(self, owner) {
-                // It gave up waiting before it was given the lock.
+            if is_vacant(word, || party.is_in_line(self, owner)) {
                 if let Some(acquired) = self.replace(party, word) {
                     return Ok(acquired);
                 }
@@ -172,7 +180,12 @@ impl RawLock {
             match party.sleep(&self.word, marked) {
                 Slept::Woken => waiting.passed_by += 1,
                 Slept::Deadline if party.is_alive(owner) => return Err(Blocked::Owned(owner)),
-                Slept::Slice if party.is_alive(owner) => {}
+                // One that was handed the lock and does not take it may be stopped; it is still the first in line.
+                Slept::Slice if marked & HANDED == 0 && party.is_alive(owner) => {
+                    if party.has_left(owner) {
+                        return Err(Blocked::Owned(owner));
+                    }
+                }
                 Slept::Slice | Slept::Deadline => {
                     if let Some(acquired) = self.replace(party, marked) {
                         return Ok(acquired);
@@ -186,7 +199,8 @@ impl RawLock {
 
     /// One look at the word: takes the lock if it is free or was handed to us.
     fn look(&self, party: &impl Party, flags: u64) -> Result<Look, Blocked> {
-        let word = self.word.load(Ordering::Relaxed);
+        // Acquire: whoever is named in it has written its record before.
+        let word = self.word.load(Ordering::Acquire);
         let me = party.owner();
         let (wanted, acquired) = match Owner::from_bits(word) {
             None => (me.bits() | flags, Look::Taken(Acquired::Clean)),
@@ -194,7 +208,7 @@ impl RawLock {
             Some(_) if word & HANDED != 0 => (word & !HANDED, Look::Taken(Acquired::Clean)),
             Some(_) => return Err(Blocked::Recursive),
         };
-        let taken = self.word.compare_exchange(word, wanted, Ordering::Acquire, Ordering::Relaxed);
+        let taken = self.word.compare_exchange(word, wanted, Ordering::AcqRel, Ordering::Relaxed);
         Ok(if taken.is_ok() { acquired } else { Look::Again })
     }
 
@@ -210,7 +224,7 @@ impl RawLock {
     /// Takes the place of an owner that is not there, or never took note of being one. `None` if another did.
     fn replace(&self, party: &impl Party, word: u64) -> Option<Acquired> {
         let wanted = party.owner().bits() | WAITERS | word & STARVING;
-        let taken = self.word.compare_exchange(word, wanted, Ordering::Acquire, Ordering::Relaxed);
+        let taken = self.word.compare_exchange(word, wanted, Ordering::AcqRel, Ordering::Relaxed);
         let acquired = if word & HANDED == 0 { Acquired::OwnerDied } else { Acquired::Clean };
         taken.is_ok().then_some(acquired)
     }

@@ -11,7 +11,7 @@ use super::raw::Acquired;
 use super::shared_raw::RawShared;
 use super::{LockError, LockOwner, error};
 use crate::os::clock::Deadline;
-use crate::segment::region::SeatError;
+use crate::segment::region::{SeatError, guard_gone, guard_made};
 
 /// Many readers, or one writer: std's, between processes, with owners that may die.
 ///
@@ -19,7 +19,8 @@ use crate::segment::region::SeatError;
 /// each other's way; a writer looks at the records of all participants. A writer that waits keeps readers out that come later;
 /// a thread that reads already may read again. A thread reads at most eight such locks of one region at once.
 ///
-/// A reader that dies gives its share back. A writer that dies leaves the lock to the next: another writer is told by
+/// A reader that dies gives its share back; one that dies at the moment at which it is let in behind a writer, and a writer that
+/// dies while it waits for readers, count as writers. A writer that dies leaves the lock to the next: another writer is told by
 /// [`LockError::OwnerDied`]; readers get [`LockError::Poisoned`] until a writer has repaired the value.
 #[repr(C)]
 pub struct RwLock<T> {
@@ -40,8 +41,8 @@ impl<T> RwLock<T> {
     /// Reads, waiting for a writer as long as it takes.
     ///
     /// # Errors
-    /// [`LockError::Poisoned`], with the guard in it; [`LockError::Recursive`] if this thread writes; [`LockError::Shares`];
-    /// [`LockError::Seat`].
+    /// [`LockError::Poisoned`], with the guard in it; [`LockError::Recursive`] if this thread writes; [`LockError::Abandoned`];
+    /// [`LockError::Shares`]; [`LockError::Seat`].
     pub fn read(&self) -> Reading<'_, T> {
         self.read_until(Deadline::NEVER, Duration::MAX)
     }
@@ -78,7 +79,7 @@ impl<T> RwLock<T> {
     ///
     /// # Errors
     /// [`LockError::OwnerDied`] and [`LockError::Poisoned`], with the guard in them; [`LockError::Recursive`] if this thread reads or
-    /// writes; [`LockError::Seat`].
+    /// writes; [`LockError::Abandoned`]; [`LockError::Seat`].
     pub fn write(&self) -> Writing<'_, T> {
         self.write_until(Deadline::NEVER, Duration::MAX, true)
     }
@@ -105,6 +106,7 @@ impl<T> RwLock<T> {
         let acquired =
             acquired.map_err(|blocked| error::refused(&self.lock.lock, &sitter, blocked, waited))?;
         let was_panicking = std::thread::panicking();
+        guard_made();
         let guard = RwLockWriteGuard { lock: self, was_panicking, thread: PhantomData };
         match acquired {
             Acquired::OwnerDied => Err(LockError::OwnerDied(guard)),
@@ -155,7 +157,7 @@ impl<T> Deref for RwLockReadGuard<'_, T> {
 impl<T> Drop for RwLockReadGuard<'_, T> {
     fn drop(&mut self) {
         // In a forked child this thread is another, which has no share.
-        if let Ok(sitter) = Sitter::at(self.lock, Deadline::NEVER) {
+        if let Ok(sitter) = Sitter::leaving(self.lock) {
             self.lock.lock.leave(&sitter);
         }
     }
@@ -189,7 +191,8 @@ impl<T> DerefMut for RwLockWriteGuard<'_, T> {
 impl<T> Drop for RwLockWriteGuard<'_, T> {
     fn drop(&mut self) {
         // As for readers.
-        let Ok(sitter) = Sitter::at(self.lock, Deadline::NEVER) else { return };
+        guard_gone();
+        let Ok(sitter) = Sitter::leaving(self.lock) else { return };
         if !self.was_panicking && std::thread::panicking() {
             self.lock.lock.poison();
         }

@@ -8,11 +8,12 @@
 //! |---|---|---|---|
 //! | a share in a record | its thread: set `Relaxed`, then a full fence, then a look at the lock's word; taken back `Release`, then a full fence, then such a look | the writer, after it took the lock and a full fence; `Acquire` | Dekker: share, fence, word ∥ word, fence, shares. Either the reader sees the writer and goes, or the writer sees the reader and waits |
 //! | the lock's word | as [`RawLock`] says | readers, `Acquire` | what the writer before wrote is seen by who finds it free |
-//! | `changed` | who leaves while there is a writer, and the writer that leaves while readers sleep: counting up | who sleeps on it | a word, fence, `sleepers` ∥ `sleepers`, fence, word: as above |
+//! | `left` | who leaves while there is a writer, counting up | the writer that waits for readers, which sleeps on it | a share, fence, the lock's word ∥ `left`, fence, shares: either the writer sees the share gone, or who leaves sees the writer, and counts after it has looked |
+//! | `changed` | the writer that leaves while readers sleep, counting up | readers, which sleep on it | the lock's word, fence, `sleepers` ∥ `sleepers`, fence, the lock's word: as above |
 //! | `sleepers` | readers that sleep | the writer that leaves | as above; too high if some have died in that |
 //! | `poisoned` | who has the lock, `Relaxed` | who has it, or a share | the lock's own |
 //!
-//! A share goes with its thread: who asks for the readers leaves out those who are not there. Whoever takes a seat clears
+//! A share goes with its process, and with its thread but for one that was leaked: who asks for the readers leaves out those who are not there. Whoever takes a seat clears
 //! what its last taker left.
 //!
 //! A reader that has been passed by eight times, or finds a dead writer, takes the lock as a writer does, enters, and gives it
@@ -33,14 +34,14 @@ pub(crate) struct RawShared {
     changed: AtomicU32,
     sleepers: AtomicU32,
     poisoned: AtomicU32,
-    reserved: u32,
+    left: AtomicU32,
 }
 
 impl RawShared {
     #[cfg(loom)]
     pub(super) fn new() -> Self {
-        let [changed, sleepers, poisoned] = [(); 3].map(|()| AtomicU32::new(0));
-        Self { lock: RawLock::new(), changed, sleepers, poisoned, reserved: 0 }
+        let [changed, sleepers, poisoned, left] = [(); 4].map(|()| AtomicU32::new(0));
+        Self { lock: RawLock::new(), changed, sleepers, poisoned, left }
     }
 
     /// Enters as a reader, without waiting: `false` if there is another that writes.
@@ -74,12 +75,19 @@ impl RawShared {
             let slept = owner.map(|owner| (owner, party.rest(&self.changed, seen)));
             self.sleepers.fetch_sub(1, Ordering::Relaxed);
             match slept {
-                Some((owner, Slept::Deadline)) if party.is_alive(owner) => return Err(Blocked::Owned(owner)),
-                Some((owner, Slept::Slice | Slept::Deadline)) if !party.is_alive(owner) => break,
+                // The last look is at who may not be there, or was handed what it does not want.
+                Some((_, Slept::Deadline)) => return self.enter_as_owner(party, self.lock.try_take(party)?),
+                Some((owner, Slept::Slice)) if !party.is_alive(owner) => break,
+                Some((owner, Slept::Slice)) if party.has_left(owner) => return Err(Blocked::Owned(owner)),
                 _ => {}
             }
         }
-        if self.lock.take(party)? == Acquired::OwnerDied {
+        self.enter_as_owner(party, self.lock.take(party)?)
+    }
+
+    /// Enters as a reader who has the writers' lock, and gives that back.
+    fn enter_as_owner(&self, party: &impl Sharing, acquired: Acquired) -> Result<(), Blocked> {
+        if acquired == Acquired::OwnerDied {
             self.poison();
         }
         let entered = party.enter(self);
@@ -93,14 +101,8 @@ impl RawShared {
         party.leave(self);
         fence(Ordering::SeqCst);
         if self.lock.owner().is_some() {
-            self.ring(party);
+            ring(&self.left, party);
         }
-    }
-
-    #[cold]
-    fn ring(&self, party: &impl Sharing) {
-        self.changed.fetch_add(1, Ordering::SeqCst);
-        party.wake_all(&self.changed);
     }
 
     /// Enters as the writer. With `waits`, waits for others as long as the party's time lasts.
@@ -113,10 +115,16 @@ impl RawShared {
             self.poison();
         }
         loop {
-            let seen = self.changed.load(Ordering::SeqCst);
+            let seen = self.left.load(Ordering::SeqCst);
             fence(Ordering::SeqCst);
             let Some(reader) = party.reader(self) else { return Ok(acquired) };
-            if !waits || party.rest(&self.changed, seen) == Slept::Deadline {
+            let is_over = !waits
+                || match party.rest(&self.left, seen) {
+                    Slept::Woken => false,
+                    Slept::Slice => party.has_left(reader),
+                    Slept::Deadline => true,
+                };
+            if is_over {
                 self.free(party);
                 return Err(Blocked::Owned(reader));
             }
@@ -130,7 +138,7 @@ impl RawShared {
         }
         fence(Ordering::SeqCst);
         if self.sleepers.load(Ordering::SeqCst) > 0 {
-            self.ring(party);
+            ring(&self.changed, party);
         }
     }
 
@@ -147,4 +155,10 @@ impl RawShared {
     pub(crate) fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::Relaxed) != 0
     }
+}
+
+#[cold]
+fn ring(word: &AtomicU32, party: &impl Sharing) {
+    word.fetch_add(1, Ordering::SeqCst);
+    party.wake_all(word);
 }

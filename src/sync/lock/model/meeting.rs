@@ -15,7 +15,7 @@ use super::super::turns::Turns;
 use super::super::{Barrier, EventFlag, Once, Passed, Semaphore};
 use super::{Place, Someone, check};
 use crate::sync::door::kernel::with_slices;
-use crate::sync::door::{AtomicU64, Deadline, Ordering, futex};
+use crate::sync::door::{AtomicU64, Deadline, Ordering, futex, relax};
 
 const NOW: Duration = Duration::ZERO;
 
@@ -218,6 +218,21 @@ fn an_event_that_is_reset_can_be_waited_for_again() {
         let theirs = Arc::clone(&event);
         let waiter = thread::spawn(move || theirs.wait());
         event.set();
+        waiter.join().expect("it was woken");
+    });
+}
+
+#[test]
+fn an_event_that_is_reset_at_once_has_woken_who_waited() {
+    check(3, || {
+        let event = Arc::new(EventFlag::new());
+        let theirs = Arc::clone(&event);
+        let waiter = thread::spawn(move || theirs.wait());
+        while !event.is_awaited() {
+            relax();
+        }
+        event.set();
+        event.reset();
         waiter.join().expect("it was woken");
     });
 }

@@ -111,6 +111,9 @@ impl Party for Someone {
     fn is_alive(&self, other: Owner) -> bool {
         self.place.is_alive[other.seat()].load(Ordering::Acquire)
     }
+    fn has_left(&self, _: Owner) -> bool {
+        false
+    }
     fn line_up(&self, _: &RawLock, ticket: u64) {
         self.place.tickets[usize::from(self.number)].store(ticket, Ordering::Relaxed);
         self.place.waiting[usize::from(self.number)].store(true, Ordering::Release);
@@ -309,6 +312,52 @@ fn what_is_handed_to_one_who_has_gone_is_not_lost() {
             assert!(taken == Acquired::Clean || died_with_it);
         });
     }
+}
+
+/// Whoever comes afterwards gets it at the first attempt, too.
+#[test]
+fn what_was_handed_to_one_who_had_gone_is_free() {
+    check(3, || {
+        let place = Place::new();
+        let owner = Someone::patient(&place, 0);
+        assert_eq!(owner.take(), Ok(Acquired::Clean));
+        let impatient = Someone::new(&place, 1, 1);
+        let waiter = thread::spawn(move || {
+            let waiting = Waiting::starving(&impatient.place.lock, &impatient);
+            if impatient.place.lock.take_in_line(&impatient, waiting).is_ok() {
+                impatient.free();
+            }
+        });
+        owner.free();
+        waiter.join().expect("it ends");
+        let next = Someone::patient(&place, 2);
+        assert_eq!(place.lock.try_take(&next), Ok(Acquired::Clean));
+    });
+}
+
+/// One is stopped while it is the first in line: it keeps its place, and nobody waiting.
+#[test]
+fn who_is_stopped_in_line_is_passed_by() {
+    check(3, || {
+        let place = Place::new();
+        let owner = Someone::patient(&place, 0);
+        assert_eq!(owner.take(), Ok(Acquired::Clean));
+        let stopped = Someone::patient(&place, 1);
+        let waiting = Waiting::starving(&place.lock, &stopped);
+        let next = Someone::patient(&place, 2);
+        let waiter = thread::spawn(move || {
+            assert_eq!(next.take(), Ok(Acquired::Clean));
+            next.place.add_one();
+            next.free();
+        });
+        place.add_one();
+        owner.free();
+        waiter.join().expect("it does not wait for one that is stopped");
+        // It goes on.
+        assert_eq!(place.lock.take_in_line(&stopped, waiting), Ok(Acquired::Clean));
+        stopped.free();
+        assert_eq!(place.lock.owner(), None);
+    });
 }
 
 /// Who has been passed by is the next, whoever else tries.
