@@ -188,7 +188,7 @@ fn who_gives_up_at_a_barrier_has_not_arrived() {
 
 #[test]
 fn an_event_wakes_all_who_wait() {
-    check(3, || {
+    check(2, || {
         let (place, event) = (Place::new(), Arc::new(EventFlag::new()));
         let waiters = [(); 2].map(|()| {
             let (place, event) = (Arc::clone(&place), Arc::clone(&event));
@@ -316,7 +316,7 @@ impl Pair {
 
 #[test]
 fn no_reader_sees_half_a_value() {
-    check(3, || {
+    check(2, || {
         let pair = Pair::new();
         let theirs = Arc::clone(&pair);
         let writer = thread::spawn(move || (1..=3).for_each(|value| theirs.write(value, 2)));
