@@ -62,7 +62,8 @@ struct Round {
     robust: f64,
     read: f64,
     copy: f64,
-    bulk: f64,
+    bulk_read: f64,
+    bulk_write: f64,
     memcpy: f64,
     attach: f64,
     turn: f64,
@@ -87,12 +88,13 @@ pub fn measure(rounds: u32, mut progress: impl FnMut(u32)) -> Result<Vec<LockRow
     });
     let found = found.collect::<Result<Vec<_>, _>>()?;
     drop(huge);
-    let rows: [Comparison; 6] = [
+    let rows: [Comparison; 7] = [
         ("lock and unlock, uncontended", |of| of.lock, Some(("std::sync::Mutex", |of| of.std))),
         ("lock and unlock, uncontended", |of| of.lock, Some(("a robust pthread mutex", |of| of.robust))),
         ("a turn, wanted by two processes", |of| of.turn, Some(("a bare futex lock", |of| of.bare_turn))),
         ("read 56 B under a SeqLock", |of| of.read, Some(("a plain copy", |of| of.copy))),
-        ("read 64 KiB of a region", |of| of.bulk, Some(("memcpy", |of| of.memcpy))),
+        ("read 64 KiB of a region", |of| of.bulk_read, Some(("memcpy", |of| of.memcpy))),
+        ("write 64 KiB of a region", |of| of.bulk_write, Some(("memcpy", |of| of.memcpy))),
         ("attach a region of 1 GiB", |of| of.attach, None),
     ];
     let rows = rows.into_iter().filter_map(|(what, figure, against)| {
@@ -141,11 +143,13 @@ fn one_round(node: &Node) -> Result<Round, Failure> {
         }],
     );
     let into = RefCell::new(&mut copy);
-    [round.bulk, round.memcpy] = in_turns(
+    [round.bulk_read, round.bulk_write, round.memcpy] = in_turns(
         BULKS,
-        [&|count| each(count, || _ = black_box(bytes.read_at(0, &mut into.borrow_mut()))), &|count| {
-            each(count, || black_box(&mut **into.borrow_mut()).copy_from_slice(black_box(&private)))
-        }],
+        [
+            &|count| each(count, || _ = black_box(bytes.read_at(0, &mut into.borrow_mut()))),
+            &|count| each(count, || _ = black_box(bytes.write_at(0, black_box(&private)))),
+            &|count| each(count, || black_box(&mut **into.borrow_mut()).copy_from_slice(black_box(&private))),
+        ],
     );
     let mut failed = None;
     round.attach = each(ATTACHES, || failed = failed.take().or(node.region_bytes("huge").attach().err()));

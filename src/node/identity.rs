@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use rustix::io;
-use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::os::process;
 
 /// A node's identity: 128 random bits, new each time a node is opened, so that a restart is another node.
 ///
@@ -40,16 +41,7 @@ impl NodeId {
 
     /// An identity that nobody has.
     pub(crate) fn random() -> io::Result<Self> {
-        let mut bytes = [0; 16];
-        let mut filled = 0;
-        while filled < bytes.len() {
-            match getrandom(&mut bytes[filled..], GetRandomFlags::empty()) {
-                Ok(count) => filled += count,
-                Err(io::Errno::INTR) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Self(u128::from_le_bytes(bytes)))
+        Ok(Self(u128::from_le_bytes(process::random()?)))
     }
 
     pub(crate) const fn from_bits(bits: u128) -> Self {

@@ -6,6 +6,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{self, FlockOperation};
 use rustix::io::{self, Errno};
 use rustix::process::{self, PidfdFlags};
+use rustix::rand::{GetRandomFlags, getrandom};
 
 /// The user whose rights this process has.
 pub(crate) fn euid() -> u32 {
@@ -22,11 +23,18 @@ pub(crate) fn tid() -> u32 {
     rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
 }
 
-/// A number that nobody can foresee; `None` if the kernel has none at the moment.
-pub(crate) fn random_u32() -> Option<u32> {
-    let mut bytes = [0; 4];
-    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK);
-    (filled == Ok(bytes.len())).then(|| u32::from_ne_bytes(bytes))
+/// Bytes that nobody can foresee.
+pub(crate) fn random<const BYTES: usize>() -> io::Result<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
+    let mut filled = 0;
+    while filled < BYTES {
+        match getrandom(&mut bytes[filled..], GetRandomFlags::empty()) {
+            Ok(count) => filled += count,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
 }
 
 /// A descriptor that becomes readable, wherever it is held, when this process has ended.

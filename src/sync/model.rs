@@ -126,12 +126,8 @@ impl Line {
 
 /// Every interleaving with up to three preemptions; the rest of the space grows without telling more.
 pub(super) fn check(protocol: impl Fn() + Send + Sync + 'static) {
-    check_bounded(3, protocol);
-}
-
-fn check_bounded(preemptions: usize, protocol: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
+    builder.preemption_bound = Some(3);
     builder.check(protocol);
 }
 
@@ -294,7 +290,7 @@ fn send_to_a_sleeper(fence_of_sender: fn()) {
 
 #[test]
 fn model_two_senders_wake_one_sleeper() {
-    check_bounded(2, || {
+    check(|| {
         let line = Line::new();
         let rings = [Ring::new(), Ring::new()];
         let sleepers = [Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0))];

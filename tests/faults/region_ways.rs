@@ -2,14 +2,15 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tidepost::{LockError, Mutex, Node, Region, RegionError, Shared};
 
 use crate::parts::{say, wait};
-use crate::stage::{PATIENCE, Stage, may_start_apart, skip};
+use crate::stage::{Actor, PATIENCE, Stage, may_start_apart, skip};
 
 #[derive(Shared)]
 #[repr(C)]
@@ -18,16 +19,14 @@ pub struct Till {
     sum: Mutex<u64>,
 }
 
-/// Attaches what the test names by a path to its own descriptor, and dies with its lock.
+/// Attaches what the test names by a path to a descriptor, its own or ours, and dies with its lock.
 pub fn attach_descriptor(node: &Node) {
     let mut path = String::new();
     std::io::stdin().read_line(&mut path).expect("the test says it");
-    let file = File::options().read(true).write(true).open(path.trim()).expect("we are the same user");
-    let till = node.region::<Till>("").attach_fd(file.into()).expect("it is a region");
+    let open = || File::options().read(true).write(true).open(path.trim()).expect("we are the same user");
+    let till = node.region::<Till>("").attach_fd(open().into()).expect("it is a region");
     assert_eq!((till.made, till.name()), (3, ""));
-    let error = node.region::<Mutex<u64>>("").attach_fd(
-        File::options().read(true).write(true).open(path.trim()).expect("we are the same user").into(),
-    );
+    let error = node.region::<Mutex<u64>>("").attach_fd(open().into());
     assert!(matches!(error, Err(RegionError::TypeMismatch { .. })), "{error:?}");
     let mut guard = till.sum.lock().expect("it is free");
     *guard += 5;
@@ -42,9 +41,21 @@ fn a_region_without_a_name_is_handed_over_by_its_descriptor() {
     let till = node.region::<Till>("").create_anonymous(|till| till.made = 3).expect("it can be made");
     let report = node.inspect(PATIENCE).expect("we are there");
     assert!(report.iter().all(|node| node.publishers.is_empty()), "nobody is told of it");
-    let mut actor = stage.start("descriptor-attacher", "");
-    let descriptor = std::os::fd::AsFd::as_fd(&till).as_raw_fd();
-    actor.tell(&format!("/proc/{}/fd/{descriptor}", std::process::id()));
+    // Handed over, by whatever way; and inherited.
+    let handed = till.as_fd().as_raw_fd();
+    let inherited = till.as_fd().try_clone_to_owned().expect("descriptors are left");
+    rustix::io::fcntl_setfd(&inherited, FdFlags::empty()).expect("it is open");
+    for path in [
+        format!("/proc/{}/fd/{handed}", std::process::id()),
+        format!("/proc/self/fd/{}", inherited.as_raw_fd()),
+    ] {
+        dies_with_its_lock(&till, stage.start("descriptor-attacher", ""), &path);
+    }
+}
+
+fn dies_with_its_lock(till: &Region<Till>, mut actor: Actor, path: &str) {
+    *till.sum.lock().expect("it is free") = 0;
+    actor.tell(path);
     actor.expect("2");
     let locked = till.sum.lock_timeout(Duration::from_millis(20));
     assert!(matches!(locked, Err(LockError::Owned { owner, .. }) if owner.process == actor.pid()));
@@ -52,6 +63,7 @@ fn a_region_without_a_name_is_handed_over_by_its_descriptor() {
     actor.kill();
     let error = till.sum.lock_timeout(PATIENCE).expect_err("its owner died");
     assert!(matches!(&error, LockError::OwnerDied(guard) if **guard == 5), "{error}");
+    error.into_guard().expect("it was taken").mark_consistent();
 }
 
 fn locked_kib() -> u64 {
@@ -97,6 +109,28 @@ pub fn ask_favours(node: &Node) {
 fn favours_are_granted_or_refused_with_a_reason() {
     let stage = Stage::new();
     stage.start("favour-asker", "").expect("tide");
+}
+
+/// Has a limit on locked memory, which no privilege lifts in a namespace of users.
+pub fn lock_too_much(node: &Node) {
+    let limit = Rlimit { current: Some(64 << 10), maximum: Some(64 << 10) };
+    setrlimit(Resource::Memlock, limit).expect("a limit can be lowered");
+    let region = node.region_bytes("heavy").create(1 << 20).expect("it can be made");
+    let error = region.lock_in_memory().expect_err("that is more than the limit");
+    assert!(
+        matches!(error, RegionError::System { source: Errno::NOMEM | Errno::AGAIN | Errno::PERM, .. }),
+        "{error}"
+    );
+    region.write_at(0, b"as before").expect("it is as it was");
+    say("refused");
+    wait();
+}
+
+#[test]
+fn a_limit_on_locked_memory_is_told() {
+    if may_start_apart() {
+        Stage::new().start_apart("poor", "").expect("refused");
+    }
 }
 
 fn till(node: &Node) -> Region<Till> {

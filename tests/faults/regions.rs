@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
 use tidepost::{ByteRegion, Mutex, Node, Region, RegionError, Shared};
 
 use crate::parts::{say, wait};
@@ -93,6 +92,14 @@ fn what_does_not_fit_is_said() {
     assert!(matches!(error, RegionError::NotFound { .. }), "{error}");
     let error = node.region::<Counter>("a\0b").create().expect_err("it is no name");
     assert!(matches!(error, RegionError::Name(_)), "{error}");
+    // More than any machine has: an error, and nobody is killed for want of memory.
+    let error = node.region_bytes("bytes").create(1 << 45).expect_err("no machine has as much");
+    assert!(matches!(error, RegionError::System { source: rustix::io::Errno::NOMEM, .. }), "{error}");
+    // Address space costs nothing.
+    let wide = node.region_bytes("wide").len_max(1 << 40).create(1).expect("it can be made");
+    let error = wide.grow(1 << 40).expect_err("there is not as much memory");
+    assert!(matches!(error, RegionError::System { .. }), "{error}");
+    wide.write_at(0, b"w").expect("it is as it was");
     for bytes in [0, usize::MAX, 1 << 47] {
         let error = node.region_bytes("bytes").create(bytes).expect_err("it is no size");
         assert!(matches!(error, RegionError::Limit { .. }), "{error}");
@@ -207,6 +214,29 @@ fn sealed(bytes: &[u8]) -> OwnedFd {
     memory
 }
 
+/// Makes a region with a name, and is killed in the middle of it.
+pub fn make_half_named(node: &Node) {
+    let _ = node.region::<Counter>("half").open_with(|counter| {
+        counter.made = 9;
+        say("half");
+        wait();
+    });
+}
+
+#[test]
+fn a_region_whose_maker_died_half_way_is_made_anew() {
+    let stage = Stage::new();
+    let node = stage.node();
+    let mut half = stage.start("half-maker", "");
+    half.expect("half");
+    let busy = node.region::<Counter>("half").patience(Duration::from_millis(50)).open();
+    let maker = half.pid().to_string();
+    assert!(matches!(&busy, Err(RegionError::Busy { by: Some(by), .. }) if by.contains(&maker)), "{busy:?}");
+    half.kill();
+    let region = node.region::<Counter>("half").patience(PATIENCE).open_with(|counter| counter.made += 1);
+    assert_eq!(region.expect("it is made anew").made, 1);
+}
+
 /// Makes a region in a file, and is killed in the middle of it.
 pub fn make_half(node: &Node) {
     let path = Stage::of_part().directory().join("kept");
@@ -250,8 +280,6 @@ pub fn ask_for_too_much(node: &Node) {
     crate::shortage::starve();
     let error = node.region_bytes("more").create(64 << 20).expect_err("there is no address space");
     assert!(matches!(error, RegionError::System { .. }), "{error}");
-    let limit = Rlimit { current: Some(1 << 20), maximum: Some(1 << 20) };
-    setrlimit(Resource::Memlock, limit).expect("a limit can be lowered");
     let mut byte = [0];
     attached.read_at(0, &mut byte).expect("it is there as before");
     say(byte[0]);

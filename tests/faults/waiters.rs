@@ -136,16 +136,23 @@ fn hold<'a>(lobby: &'a Lobby, kind: Kind) -> Box<dyn FnMut() -> bool + 'a> {
     }
 }
 
+/// One that waits, and another that does so step by step.
+fn start(stage: &Stage, kind: Kind) -> (Actor, Actor, Stepped) {
+    let number = (kind as u64).to_string();
+    let mut survivor = stage.start("waiter", &number);
+    survivor.expect("waits");
+    let mut actor = stage.start("stepped-waiter", &number);
+    let stepped = Stepped::new(&mut actor);
+    (survivor, actor, stepped)
+}
+
 /// A waiter that is killed after so many instructions, the last of them after it was let pass; another waits all the while.
 fn kill_after(kind: Kind, before: u64, after: u64) {
     let stage = Stage::new();
     let node = stage.node();
     let lobby = lobby(&node);
     let mut let_pass = hold(&lobby, kind);
-    let mut survivor = stage.start("waiter", &(kind as u64).to_string());
-    survivor.expect("waits");
-    let mut actor = stage.start("stepped-waiter", &(kind as u64).to_string());
-    let stepped = Stepped::new(&mut actor);
+    let (mut survivor, actor, stepped) = start(&stage, kind);
     let mut is_within = (0..before).all(|_| stepped.step());
     let has_passed = after > 0 && let_pass();
     is_within = is_within && (0..after).all(|_| stepped.step());
@@ -205,10 +212,7 @@ fn step_through(kind: Kind) -> u64 {
     let node = stage.node();
     let lobby = lobby(&node);
     let mut let_pass = hold(&lobby, kind);
-    let mut survivor = stage.start("waiter", &(kind as u64).to_string());
-    survivor.expect("waits");
-    let mut actor = stage.start("stepped-waiter", &(kind as u64).to_string());
-    let stepped = Stepped::new(&mut actor);
+    let (mut survivor, _actor, stepped) = start(&stage, kind);
     assert!((0..WAITING).all(|_| stepped.step()), "it passes although nobody lets it");
     // It may just have a lock itself, and the other may not have come as far.
     while !let_pass() {

@@ -36,7 +36,7 @@ pub use placeable::Placeable;
 pub(crate) use placed::Placed;
 pub(crate) use record::{Occupant, Record};
 pub use seat::SeatError;
-pub(crate) use seat::{Seat, guard_gone, guard_made, seat_at, seat_left_at};
+pub(crate) use seat::{Kept, Seat, seat_at, seat_to_leave};
 pub(crate) use shape::Shape;
 
 use RegionMemoryError as Error;

@@ -46,11 +46,6 @@ pub(crate) struct Occupant {
 }
 
 impl Record {
-    /// Whether its thread has a share in anything.
-    pub(super) fn has_shares(&self) -> bool {
-        self.shares.iter().any(|share| share.load(Ordering::Relaxed) != 0)
-    }
-
     /// Whether its thread has a share in the lock at this offset.
     pub(crate) fn has_share(&self, place: u64) -> bool {
         self.shares.iter().any(|share| share.load(Ordering::Acquire) >> region::SHARE_PLACE_SHIFT == place)

@@ -12,6 +12,7 @@
 //! comparisons.
 
 use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
@@ -115,27 +116,40 @@ pub(crate) fn seat_at<T>(place: &T) -> Result<Seat<'_>, SeatError> {
     find_seat(place, address)
 }
 
-/// The calling thread has one guard more. What it guards is its own until the guard is dropped, and if that never happens.
-#[inline]
-pub(crate) fn guard_made() {
-    GUARDS.set(GUARDS.get().wrapping_add(1));
+/// A part of every guard of a lock: it stays with its thread, which keeps its seats as long as it has one that nobody dropped.
+pub(crate) struct Kept(PhantomData<*const ()>);
+
+impl Kept {
+    /// The calling thread has one guard more.
+    #[inline]
+    pub(crate) fn new() -> Self {
+        GUARDS.set(GUARDS.get().wrapping_add(1));
+        Self(PhantomData)
+    }
 }
 
-/// One of its guards has been dropped.
-#[inline]
-pub(crate) fn guard_gone() {
-    GUARDS.set(GUARDS.get().wrapping_sub(1));
+impl Drop for Kept {
+    #[inline]
+    fn drop(&mut self) {
+        GUARDS.set(GUARDS.get().wrapping_sub(1));
+    }
 }
 
 /// As [`seat_at`], to give something back: also the seat that this thread left when it began to end, as it may drop its last guards
 /// after that.
+#[inline]
+pub(crate) fn seat_to_leave<T>(place: &T) -> Result<Seat<'_>, SeatError> {
+    match seat_at(place) {
+        Err(SeatError::Ending) => seat_left_at(place),
+        settled => settled,
+    }
+}
+
 #[cold]
-pub(crate) fn seat_left_at<T>(place: &T) -> Result<Seat<'_>, SeatError> {
-    let region = match seat_at(place) {
-        Err(SeatError::Ending) => registry::find(ptr::from_ref(place).addr()),
-        settled => return settled,
+fn seat_left_at<T>(place: &T) -> Result<Seat<'_>, SeatError> {
+    let Found::Region(region) = registry::find(ptr::from_ref(place).addr()) else {
+        return Err(SeatError::NotInRegion);
     };
-    let Found::Region(region) = region else { return Err(SeatError::NotInRegion) };
     let owner = region.seat_left().ok_or(SeatError::Ending)?;
     // SAFETY: as in `find_seat`.
     let region: &RegionMemory = unsafe { &*Arc::as_ptr(&region) };
@@ -215,7 +229,7 @@ impl<'region> Seat<'region> {
 impl RegionMemory {
     /// Whether an owner is there: see [`Seat::is_alive`].
     pub(crate) fn is_alive(&self, owner: Owner) -> bool {
-        // Not one of those that were ever used: its own words say whether it was.
+        // How many were ever used may be seen later than who has a lock: the seat's own words say whether it was.
         if owner.seat() >= self.shape.seats {
             return false;
         }
@@ -236,11 +250,12 @@ impl RegionMemory {
     /// The seat that the calling thread has left.
     fn seat_left(&self) -> Option<Owner> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut left = taken.iter().map(|&seat| (seat, self.record(seat))).filter(|(_, record)| {
+        let left = taken.iter().map(|&seat| (seat, self.record(seat))).filter(|(_, record)| {
             record.kind.load(Ordering::Relaxed) == SEAT_LEFT
                 && record.who.load(Ordering::Relaxed) == super::who()
         });
-        let (seat, record) = left.next()?;
+        // Numbers of threads come again: an earlier one of this number may have left a seat, too.
+        let (seat, record) = left.max_by_key(|(_, record)| record.since.load(Ordering::Relaxed))?;
         Some(Owner::new(seat, record.generation.load(Ordering::Relaxed) as u32))
     }
 
@@ -295,19 +310,19 @@ impl RegionMemory {
             // A file that was copied, or lost its power, may have a record that is older than the locks beside it: counting
             // on from there could come to the owner of one of them.
             Backing::File => {
-                process::random_u32().filter(|random| ![0, last].contains(random)).unwrap_or(counted)
+                let random = process::random().map(u32::from_le_bytes);
+                random.ok().filter(|random| ![0, last].contains(random)).unwrap_or(counted)
             }
         }
     }
 
-    /// Gives a seat back, unless its thread has left something that nobody gave back.
+    /// Gives a seat back, unless its thread has guards that nobody dropped.
     fn leave_seat(&self, owner: Owner, has_guards: bool) {
         if self.is_forked() {
             return;
         }
-        let record = self.record(owner.seat() as u16);
-        if has_guards || record.has_shares() {
-            return record.kind.store(SEAT_LEFT, Ordering::Release);
+        if has_guards {
+            return self.record(owner.seat() as u16).kind.store(SEAT_LEFT, Ordering::Release);
         }
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.retain(|seat| usize::from(*seat) != owner.seat());

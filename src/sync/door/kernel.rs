@@ -13,9 +13,9 @@ thread_local! {
     static SLICES_END: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether sleeps of a bounded slice end in what this checks.
-pub(crate) fn with_slices(end: bool, check: impl FnOnce()) {
-    SLICES_END.set(end);
+/// Sleeps of a bounded slice end in what this checks.
+pub(crate) fn with_slices(check: impl FnOnce()) {
+    SLICES_END.set(true);
     check();
     SLICES_END.set(false);
 }

@@ -17,14 +17,16 @@ mod model;
 #[cfg(not(loom))]
 mod mutex;
 mod nap;
+#[cfg(not(loom))]
 mod once;
 #[cfg(not(loom))]
 mod owner;
 #[cfg(not(loom))]
 mod party;
 #[cfg(not(loom))]
-mod placed;
+mod placeable;
 mod raw;
+mod raw_once;
 #[cfg(not(loom))]
 mod rwlock;
 mod semaphore;
@@ -43,6 +45,7 @@ pub use error::LockError;
 pub use event::EventFlag;
 #[cfg(not(loom))]
 pub use mutex::{Mutex, MutexGuard};
+#[cfg(not(loom))]
 pub use once::Once;
 #[cfg(not(loom))]
 pub use owner::LockOwner;

@@ -2,7 +2,6 @@
 
 use std::cell::UnsafeCell;
 use std::fmt;
-use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use super::party::{self, Sitter};
 use super::raw::{Acquired, Blocked};
 use super::{LockError, LockOwner, RawLock, error};
 use crate::os::clock::Deadline;
-use crate::segment::region::{SeatError, guard_gone, guard_made, seat_at};
+use crate::segment::region::{Kept, SeatError, seat_at};
 
 /// [`Mutex::state`] of a mutex whose data nobody vouches for.
 const POISONED: u32 = 1;
@@ -25,6 +24,22 @@ const POISONED: u32 = 1;
 /// sleeps, and looks every 5 ms whether the owner is still there. A mutex goes to whoever comes first; who has been passed by
 /// eight times is the next. Waiting works without the node's control thread, through `SIGSTOP` of anybody, and across PID
 /// namespaces.
+///
+/// A guard stays with its thread, so that nobody else can give the lock back:
+///
+/// ```compile_fail
+/// fn take<G: Send>(_: G) {}
+/// fn give(mutex: &tidepost::Mutex<u64>) {
+///     take(mutex.lock());
+/// }
+/// ```
+///
+/// ```
+/// fn take<G>(_: G) {}
+/// fn give(mutex: &tidepost::Mutex<u64>) {
+///     take(mutex.lock());
+/// }
+/// ```
 ///
 /// If its owner dies – its process, or by detaching the region – the next who takes it is told by
 /// [`LockError::OwnerDied`], and gets the guard with it. A thread that ends and has forgotten its guard has not died in that
@@ -138,8 +153,7 @@ impl<T> Mutex<T> {
 
     #[inline]
     fn guard(&self) -> MutexGuard<'_, T> {
-        guard_made();
-        MutexGuard { mutex: self, was_panicking: std::thread::panicking(), thread: PhantomData }
+        MutexGuard { mutex: self, was_panicking: std::thread::panicking(), _kept: Kept::new() }
     }
 }
 
@@ -147,8 +161,7 @@ impl<T> Mutex<T> {
 pub struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,
     was_panicking: bool,
-    /// A seat is a thread's.
-    thread: PhantomData<*const ()>,
+    _kept: Kept,
 }
 
 // SAFETY: `&MutexGuard` gives `&T` and nothing else.
@@ -191,7 +204,6 @@ impl<T> Drop for MutexGuard<'_, T> {
             self.mutex.state.store(POISONED, Ordering::Relaxed);
         }
         party::give_back(&self.mutex.lock);
-        guard_gone();
     }
 }
 

@@ -8,7 +8,7 @@ use crate::layout::owner::Owner;
 use crate::layout::region::SHARE_PLACE_SHIFT;
 use crate::os::clock::{self, Deadline};
 use crate::os::futex;
-use crate::segment::region::{Seat, SeatError, seat_at, seat_left_at};
+use crate::segment::region::{Seat, SeatError, seat_at, seat_to_leave};
 use crate::sync::door::{AtomicU32, AtomicU64, Ordering};
 
 /// The count in a share.
@@ -32,8 +32,7 @@ impl<'region> Sitter<'region> {
     /// The calling thread, to give something back.
     #[inline]
     pub(super) fn leaving<T>(place: &'region T) -> Result<Self, SeatError> {
-        let seat = seat_at(place).or_else(|_| seat_left_at(place))?;
-        Ok(Self { seat, deadline: Deadline::NEVER })
+        Ok(Self { seat: seat_to_leave(place)?, deadline: Deadline::NEVER })
     }
 
     pub(super) fn seat(&self) -> &Seat<'region> {
@@ -107,18 +106,7 @@ impl Party for Sitter<'_> {
     }
 
     fn sleep(&self, word: &AtomicU64, seen: u64) -> Slept {
-        if self.deadline.has_passed() {
-            return Slept::Deadline;
-        }
-        futex::wait(word, seen as u32, self.deadline.or_after(SLICE));
-        if word.load(Ordering::Relaxed) != seen {
-            return Slept::Woken;
-        }
-        match self.deadline.has_passed() {
-            true => Slept::Deadline,
-            // A signal, or no reason at all, is a reason to look as well: who gets signals all the time would never otherwise.
-            false => Slept::Slice,
-        }
+        self.sleep_slice(word, seen as u32, || word.load(Ordering::Relaxed) != seen)
     }
 
     fn wake(&self, word: &AtomicU64, all: bool) {
@@ -131,6 +119,19 @@ impl Party for Sitter<'_> {
 }
 
 impl Sitter<'_> {
+    /// Sleeps on a word while it says `seen`, for a slice at most.
+    fn sleep_slice(&self, word: &impl futex::Word, seen: u32, has_changed: impl Fn() -> bool) -> Slept {
+        if self.deadline.has_passed() {
+            return Slept::Deadline;
+        }
+        futex::wait(word, seen, self.deadline.or_after(SLICE));
+        if has_changed() {
+            return Slept::Woken;
+        }
+        // A signal, or no reason at all, is a reason to look as well: who gets signals all the time would never otherwise.
+        if self.deadline.has_passed() { Slept::Deadline } else { Slept::Slice }
+    }
+
     /// The share in this lock, if there is one.
     fn share(&self, lock: &RawShared) -> Option<&AtomicU64> {
         let place = self.seat.offset(lock);
@@ -175,14 +176,7 @@ impl Sharing for Sitter<'_> {
     }
 
     fn rest(&self, word: &AtomicU32, seen: u32) -> Slept {
-        if self.deadline.has_passed() {
-            return Slept::Deadline;
-        }
-        futex::wait(word, seen, self.deadline.or_after(SLICE));
-        if word.load(Ordering::SeqCst) != seen {
-            return Slept::Woken;
-        }
-        if self.deadline.has_passed() { Slept::Deadline } else { Slept::Slice }
+        self.sleep_slice(word, seen, || word.load(Ordering::SeqCst) != seen)
     }
 
     fn wake_all(&self, word: &AtomicU32) {

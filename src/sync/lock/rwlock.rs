@@ -2,7 +2,6 @@
 
 use std::cell::UnsafeCell;
 use std::fmt;
-use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use super::raw::Acquired;
 use super::shared_raw::RawShared;
 use super::{LockError, LockOwner, error};
 use crate::os::clock::Deadline;
-use crate::segment::region::{SeatError, guard_gone, guard_made};
+use crate::segment::region::{Kept, SeatError};
 
 /// Many readers, or one writer: std's, between processes, with owners that may die.
 ///
@@ -71,7 +70,7 @@ impl<T> RwLock<T> {
             Err(blocked) => Err(blocked),
         };
         entered.map_err(|blocked| error::refused(&self.lock.lock, &sitter, blocked, waited))?;
-        let guard = RwLockReadGuard { lock: self, thread: PhantomData };
+        let guard = RwLockReadGuard { lock: self, _kept: Kept::new() };
         if self.lock.is_poisoned() { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
     }
 
@@ -106,8 +105,7 @@ impl<T> RwLock<T> {
         let acquired =
             acquired.map_err(|blocked| error::refused(&self.lock.lock, &sitter, blocked, waited))?;
         let was_panicking = std::thread::panicking();
-        guard_made();
-        let guard = RwLockWriteGuard { lock: self, was_panicking, thread: PhantomData };
+        let guard = RwLockWriteGuard { lock: self, was_panicking, _kept: Kept::new() };
         match acquired {
             Acquired::OwnerDied => Err(LockError::OwnerDied(guard)),
             Acquired::Clean if self.lock.is_poisoned() => Err(LockError::Poisoned(guard)),
@@ -129,14 +127,14 @@ impl<T> RwLock<T> {
 /// The value of a lock that is read; dropping it gives the share back. It stays with its thread.
 pub struct RwLockReadGuard<'a, T> {
     lock: &'a RwLock<T>,
-    thread: PhantomData<*const ()>,
+    _kept: Kept,
 }
 
 /// The value of a lock that is written; dropping it gives the lock back. It stays with its thread.
 pub struct RwLockWriteGuard<'a, T> {
     lock: &'a RwLock<T>,
     was_panicking: bool,
-    thread: PhantomData<*const ()>,
+    _kept: Kept,
 }
 
 // SAFETY: a shared guard gives `&T` and nothing else.
@@ -191,7 +189,6 @@ impl<T> DerefMut for RwLockWriteGuard<'_, T> {
 impl<T> Drop for RwLockWriteGuard<'_, T> {
     fn drop(&mut self) {
         // As for readers.
-        guard_gone();
         let Ok(sitter) = Sitter::leaving(self.lock) else { return };
         if !self.was_panicking && std::thread::panicking() {
             self.lock.lock.poison();

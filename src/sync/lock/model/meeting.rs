@@ -11,8 +11,9 @@ use loom::thread;
 
 use super::super::latch::Latch;
 use super::super::raw::Acquired;
+use super::super::raw_once::RawOnce;
 use super::super::turns::Turns;
-use super::super::{Barrier, EventFlag, Once, Passed, Semaphore};
+use super::super::{Barrier, EventFlag, Passed, Semaphore};
 use super::{Place, Someone, check};
 use crate::sync::door::kernel::with_slices;
 use crate::sync::door::{AtomicU64, Deadline, Ordering, futex, relax};
@@ -67,7 +68,7 @@ fn a_permit_is_taken_or_still_there_when_time_is_over() {
 /// One that was woken dies before it takes its permit: it is not lost to the others.
 #[test]
 fn a_waiter_that_dies_takes_no_permit_along() {
-    with_slices(true, || {
+    with_slices(|| {
         check(2, || {
             let semaphore = Arc::new(Semaphore::new());
             let theirs = Arc::clone(&semaphore);
@@ -116,7 +117,7 @@ fn a_notification_reaches_who_waits() {
 
 #[test]
 fn who_notifies_dies_with_the_mutex_or_has_notified() {
-    with_slices(true, || {
+    with_slices(|| {
         check(2, || {
             let (place, turns) = (Place::new(), Arc::new(Turns::new()));
             let (there, theirs) = (Arc::clone(&place), Arc::clone(&turns));
@@ -188,7 +189,7 @@ fn who_gives_up_at_a_barrier_has_not_arrived() {
 
 #[test]
 fn an_event_wakes_all_who_wait() {
-    check(2, || {
+    check(3, || {
         let (place, event) = (Place::new(), Arc::new(EventFlag::new()));
         let waiters = [(); 2].map(|()| {
             let (place, event) = (Arc::clone(&place), Arc::clone(&event));
@@ -240,14 +241,14 @@ fn an_event_that_is_reset_at_once_has_woken_who_waited() {
 #[test]
 fn what_is_done_once_is_done_once_and_seen_by_all() {
     check(2, || {
-        let (place, once) = (Place::new(), Arc::new(Once::new()));
+        let (place, once) = (Place::new(), Arc::new(RawOnce::new()));
         let do_once = |number| {
             let (place, once) = (Arc::clone(&place), Arc::clone(&once));
             move || {
                 let party = Someone::patient(&place, number);
-                if once.begin(&party).expect("nobody does it for ever").is_some() {
+                if once.begin(&party).expect("nobody does it for ever") {
                     once.complete(|| place.add_one());
-                    party.give_back(once.lock());
+                    party.give_back(&once.lock);
                 }
                 assert!(!place.value_is_zero());
             }
@@ -265,20 +266,20 @@ fn what_is_done_once_is_done_once_and_seen_by_all() {
 #[test]
 fn what_a_dead_one_began_is_begun_anew() {
     check(2, || {
-        let (place, once) = (Place::new(), Arc::new(Once::new()));
+        let (place, once) = (Place::new(), Arc::new(RawOnce::new()));
         let (there, theirs) = (Arc::clone(&place), Arc::clone(&once));
         let death = thread::spawn(move || {
             let dying = Someone::patient(&there, 1);
-            if theirs.begin(&dying).expect("nobody does it for ever").is_some() && !theirs.is_completed() {
+            if theirs.begin(&dying).expect("nobody does it for ever") && !theirs.is_completed() {
                 there.add_one();
             }
             dying.die();
         });
         let party = Someone::patient(&place, 0);
         let begun = once.begin(&party).expect("nobody does it for ever");
-        assert!(begun.is_some(), "the dead one has not completed it");
+        assert!(begun, "the dead one has not completed it");
         once.complete(|| place.add_one());
-        party.give_back(once.lock());
+        party.give_back(&once.lock);
         assert!(once.is_completed());
         death.join().expect("it ends");
     });
@@ -316,7 +317,7 @@ impl Pair {
 
 #[test]
 fn no_reader_sees_half_a_value() {
-    check(2, || {
+    check(3, || {
         let pair = Pair::new();
         let theirs = Arc::clone(&pair);
         let writer = thread::spawn(move || (1..=3).for_each(|value| theirs.write(value, 2)));

@@ -93,6 +93,21 @@ impl Someone {
         self.give_back(&self.place.lock);
     }
 
+    /// Takes the lock, which nobody dies with, adds one, and gives it back.
+    fn add_one(&self) {
+        assert_eq!(self.take(), Ok(Acquired::Clean));
+        self.place.add_one();
+        self.free();
+    }
+
+    /// The same as a writer of the shared lock.
+    fn write_one(&self) {
+        let shared = &self.place.shared;
+        assert_eq!(shared.write(self, true), Ok(Acquired::Clean));
+        self.place.add_one();
+        shared.free(self);
+    }
+
     fn give_back(&self, lock: &RawLock) {
         if !lock.free_quietly(self.owner()) {
             lock.give_up(self);
@@ -198,9 +213,7 @@ fn one_has_it_at_a_time() {
         let threads = [0, 1].map(|number| {
             let party = Someone::patient(&place, number);
             thread::spawn(move || {
-                assert_eq!(party.take(), Ok(Acquired::Clean));
-                party.place.add_one();
-                party.free();
+                party.add_one();
             })
         });
         threads.into_iter().for_each(|thread| thread.join().expect("it ends"));
@@ -219,15 +232,11 @@ fn who_sleeps_for_it_is_woken() {
         let threads = [0, 1].map(|number| {
             let party = Someone::patient(&place, number);
             thread::spawn(move || {
-                assert_eq!(party.take(), Ok(Acquired::Clean));
-                party.place.add_one();
-                party.free();
+                party.add_one();
             })
         });
         let party = Someone::patient(&place, 2);
-        assert_eq!(party.take(), Ok(Acquired::Clean));
-        place.add_one();
-        party.free();
+        party.add_one();
         threads.into_iter().for_each(|thread| thread.join().expect("it was woken"));
         assert_eq!(place.lock.owner(), None);
     });
@@ -239,11 +248,8 @@ fn readers_and_writers_that_sleep_are_woken() {
         let place = Place::of_sound_sleepers();
         let writer = Someone::patient(&place, 0);
         let writing = thread::spawn(move || {
-            let shared = &writer.place.shared;
             for _ in 0..2 {
-                assert_eq!(shared.write(&writer, true), Ok(Acquired::Clean));
-                writer.place.add_one();
-                shared.free(&writer);
+                writer.write_one();
             }
         });
         let reader = Someone::patient(&place, 1);
@@ -346,9 +352,7 @@ fn who_is_stopped_in_line_is_passed_by() {
         let waiting = Waiting::starving(&place.lock, &stopped);
         let next = Someone::patient(&place, 2);
         let waiter = thread::spawn(move || {
-            assert_eq!(next.take(), Ok(Acquired::Clean));
-            next.place.add_one();
-            next.free();
+            next.add_one();
         });
         place.add_one();
         owner.free();
@@ -378,9 +382,7 @@ fn who_starves_is_handed_the_lock() {
         owner.free();
         // Again and again, as fast as it can.
         for _ in 0..2 {
-            assert_eq!(owner.take(), Ok(Acquired::Clean));
-            place.add_one();
-            owner.free();
+            owner.add_one();
         }
         waiter.join().expect("it ends");
         assert_eq!(place.lock.owner(), None);
@@ -393,10 +395,7 @@ fn readers_and_the_writer_keep_apart() {
         let place = Place::new();
         let writer = Someone::patient(&place, 0);
         let writing = thread::spawn(move || {
-            let shared = &writer.place.shared;
-            assert_eq!(shared.write(&writer, true), Ok(Acquired::Clean));
-            writer.place.add_one();
-            shared.free(&writer);
+            writer.write_one();
         });
         let reader = Someone::patient(&place, 1);
         assert_eq!(place.shared.read(&reader), Ok(()));
@@ -424,9 +423,7 @@ fn a_reader_that_dies_keeps_no_writer_out() {
             entered
         });
         let writer = Someone::patient(&place, 1);
-        assert_eq!(place.shared.write(&writer, true), Ok(Acquired::Clean));
-        place.add_one();
-        place.shared.free(&writer);
+        writer.write_one();
         assert_eq!(death.join().expect("it ends"), Ok(()));
     });
 }
