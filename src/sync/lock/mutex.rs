@@ -153,7 +153,7 @@ impl<T> Mutex<T> {
 
     #[inline]
     fn guard(&self) -> MutexGuard<'_, T> {
-        MutexGuard { mutex: self, was_panicking: std::thread::panicking(), _kept: Kept::new() }
+        MutexGuard { mutex: self, was_panicking: std::thread::panicking(), kept: Kept::new() }
     }
 }
 
@@ -161,7 +161,7 @@ impl<T> Mutex<T> {
 pub struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,
     was_panicking: bool,
-    _kept: Kept,
+    kept: Kept,
 }
 
 // SAFETY: `&MutexGuard` gives `&T` and nothing else.
@@ -204,6 +204,7 @@ impl<T> Drop for MutexGuard<'_, T> {
             self.mutex.state.store(POISONED, Ordering::Relaxed);
         }
         party::give_back(&self.mutex.lock);
+        self.kept.end();
     }
 }
 

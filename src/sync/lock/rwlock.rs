@@ -70,7 +70,7 @@ impl<T> RwLock<T> {
             Err(blocked) => Err(blocked),
         };
         entered.map_err(|blocked| error::refused(&self.lock.lock, &sitter, blocked, waited))?;
-        let guard = RwLockReadGuard { lock: self, _kept: Kept::new() };
+        let guard = RwLockReadGuard { lock: self, kept: Kept::new() };
         if self.lock.is_poisoned() { Err(LockError::Poisoned(guard)) } else { Ok(guard) }
     }
 
@@ -105,7 +105,7 @@ impl<T> RwLock<T> {
         let acquired =
             acquired.map_err(|blocked| error::refused(&self.lock.lock, &sitter, blocked, waited))?;
         let was_panicking = std::thread::panicking();
-        let guard = RwLockWriteGuard { lock: self, was_panicking, _kept: Kept::new() };
+        let guard = RwLockWriteGuard { lock: self, was_panicking, kept: Kept::new() };
         match acquired {
             Acquired::OwnerDied => Err(LockError::OwnerDied(guard)),
             Acquired::Clean if self.lock.is_poisoned() => Err(LockError::Poisoned(guard)),
@@ -127,14 +127,14 @@ impl<T> RwLock<T> {
 /// The value of a lock that is read; dropping it gives the share back. It stays with its thread.
 pub struct RwLockReadGuard<'a, T> {
     lock: &'a RwLock<T>,
-    _kept: Kept,
+    kept: Kept,
 }
 
 /// The value of a lock that is written; dropping it gives the lock back. It stays with its thread.
 pub struct RwLockWriteGuard<'a, T> {
     lock: &'a RwLock<T>,
     was_panicking: bool,
-    _kept: Kept,
+    kept: Kept,
 }
 
 // SAFETY: a shared guard gives `&T` and nothing else.
@@ -154,6 +154,7 @@ impl<T> Deref for RwLockReadGuard<'_, T> {
 
 impl<T> Drop for RwLockReadGuard<'_, T> {
     fn drop(&mut self) {
+        self.kept.end();
         // In a forked child this thread is another, which has no share.
         if let Ok(sitter) = Sitter::leaving(self.lock) {
             self.lock.lock.leave(&sitter);
@@ -188,6 +189,7 @@ impl<T> DerefMut for RwLockWriteGuard<'_, T> {
 
 impl<T> Drop for RwLockWriteGuard<'_, T> {
     fn drop(&mut self) {
+        self.kept.end();
         // As for readers.
         let Ok(sitter) = Sitter::leaving(self.lock) else { return };
         if !self.was_panicking && std::thread::panicking() {
