@@ -157,10 +157,7 @@ impl<'a, T> RegionBuilder<'a, T> {
     /// # Errors
     /// [`RegionError`].
     pub fn attach_read_only(self) -> Result<ReadOnlyRegion, RegionError> {
-        let attachment = self.obtain(Wish::Attach, None, Access::Read, |name| {
-            Err(RegionError::NotFound { region: Arc::clone(name) })
-        })?;
-        Ok(ReadOnlyRegion::new(attachment))
+        self.find(Access::Read).map(ReadOnlyRegion::new)
     }
 
     /// Takes the name away from a region of any type. Whoever has it attached keeps it, and hands it on to nobody any more, so that
@@ -169,11 +166,14 @@ impl<'a, T> RegionBuilder<'a, T> {
     /// # Errors
     /// [`RegionError`].
     pub fn remove(self) -> Result<(), RegionError> {
-        let attachment = self.obtain(Wish::Attach, None, Access::ReadWrite, |name| {
-            Err(RegionError::NotFound { region: Arc::clone(name) })
-        })?;
-        attachment.memory.remove_name();
+        self.find(Access::ReadWrite)?.memory.remove_name();
         Ok(())
+    }
+
+    /// A region that is there, whatever it holds.
+    fn find(&self, access: Access) -> Result<Attachment, RegionError> {
+        let not_found = |name: &Arc<str>| Err(RegionError::NotFound { region: Arc::clone(name) });
+        self.obtain(Wish::Attach, None, access, not_found)
     }
 
     /// The region in a file, which is made if there is none.

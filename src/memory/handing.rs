@@ -1,7 +1,7 @@
 //! How a region is handed on: who has it offers it to those who look for it, and whoever gets it offers it in turn.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::node::{
@@ -52,7 +52,7 @@ impl Holder {
         node.shared().add_outlet(Arc::new(HolderEnd {
             channel: channel.clone(),
             offer,
-            memory: Arc::clone(memory),
+            memory: Arc::downgrade(memory),
         }))?;
         Ok(Self { node: node.clone(), channel: channel.clone(), outlet })
     }
@@ -74,7 +74,8 @@ impl std::fmt::Debug for Holder {
 struct HolderEnd {
     channel: Channel,
     offer: Offer,
-    memory: Arc<RegionMemory>,
+    /// Not an attachment of its own: that ends when the program's does.
+    memory: Weak<RegionMemory>,
 }
 
 impl Outlet for HolderEnd {
@@ -86,9 +87,9 @@ impl Outlet for HolderEnd {
         &self.channel
     }
 
-    /// None once the region's name has been taken away, by whomever.
+    /// `None` once the region's name has been taken away, by whomever.
     fn offer(&self) -> Option<Offer> {
-        self.memory.has_name().then(|| self.offer.clone())
+        self.memory.upgrade()?.has_name().then(|| self.offer.clone())
     }
 
     /// Whoever has taken the offer up has the memory; there is nothing else to be had.

@@ -277,6 +277,7 @@ impl<V: View> Inlet for BoardInlet<V> {
         Ok(())
     }
 
+    /// Its board is here in whole, but nobody can say any more what becomes of it.
     fn fall_short(&self, outlet: EndpointId, error: &SegmentError) {
         let name = self.state().writers.get(&outlet).map(|writer| Arc::clone(&writer.node_name));
         let refusal = Refusal::Unusable { reason: error.to_string() };

@@ -19,12 +19,12 @@ impl Control {
         let (id, channel) = (outlet.id(), outlet.channel().clone());
         // One that offers nothing any more is known to nobody.
         let Some(offer) = outlet.offer() else { return Ok(()) };
-        let offer = Some(offer).filter(|offer| offer.descriptor.is_sendable());
-        let offer = offer.map(|offer| Frame::Offer(Box::new(offer)));
-        let Some(offer) = offer.filter(|offer| offer.encode().is_some()) else {
+        let is_sendable = offer.descriptor.is_sendable();
+        let offer = Frame::Offer(Box::new(offer));
+        if !is_sendable || offer.encode().is_none() {
             let name = channel.name().to_owned();
             return Err(EndpointError::DescriptorTooLong { name, limit: FRAME_BYTES_MAX });
-        };
+        }
         self.enter(Role::Outlet, &channel, id)?;
         self.outlets.insert(id.number, OutletRecord::new(&outlet, None));
         let inlets: Vec<_> =

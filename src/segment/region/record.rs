@@ -46,9 +46,10 @@ pub(crate) struct Occupant {
 }
 
 impl Record {
-    /// Whether its thread has a share in the lock at this offset.
-    pub(crate) fn has_share(&self, place: u64) -> bool {
-        self.shares.iter().any(|share| share.load(Ordering::Acquire) >> region::SHARE_PLACE_SHIFT == place)
+    /// Offsets of the locks in which its thread has a share.
+    pub(crate) fn places_shared(&self) -> impl Iterator<Item = u64> {
+        let shares = self.shares.iter().map(|share| share.load(Ordering::Acquire));
+        shares.filter(|share| *share != 0).map(|share| share >> region::SHARE_PLACE_SHIFT)
     }
 
     /// Whom the seat was last taken by, as they say.

@@ -50,7 +50,7 @@ pub use once::Once;
 #[cfg(not(loom))]
 pub use owner::LockOwner;
 #[cfg(not(loom))]
-pub(crate) use owner::{owner_at, readers_at};
+pub(crate) use owner::{owner_at, readers};
 pub(crate) use raw::{RawLock, Slept};
 #[cfg(not(loom))]
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -66,14 +66,15 @@ pub(crate) fn owner_at(region: &RegionMemory, offset: usize) -> Option<Option<Lo
     }))
 }
 
-/// Who reads under the reader-writer lock that lies so many bytes after a region's first, and is there.
-pub(crate) fn readers_at(region: &RegionMemory, offset: usize) -> Vec<LockOwner> {
-    // Shares count from where the region begins, headers and all.
-    let place = (region.shape().data_offset + offset) as u64;
+/// Who reads, and is there: how many bytes after a region's first the reader-writer lock lies, for each share in one.
+pub(crate) fn readers(region: &RegionMemory) -> Vec<(usize, LockOwner)> {
     let occupants = region.occupants().into_iter().map(|(owner, _)| owner);
-    let reading = occupants.filter(|owner| {
+    let shares = occupants.flat_map(|owner| {
         let record = region.records().get(owner.seat());
-        record.is_some_and(|record| record.has_share(place))
+        let places = record.into_iter().flat_map(|record| record.places_shared());
+        places.map(move |place| (owner, place))
     });
-    reading.map(|owner| LockOwner::of(region, owner, None)).collect()
+    // Shares count from where the region begins, headers and all.
+    let of_data = |place: u64| usize::try_from(place).ok()?.checked_sub(region.shape().data_offset);
+    shares.filter_map(|(owner, place)| Some((of_data(place)?, LockOwner::of(region, owner, None)))).collect()
 }

@@ -171,7 +171,7 @@ impl Sharing for Sitter<'_> {
     fn reader(&self, lock: &RawShared) -> Option<Owner> {
         let place = self.seat.offset(lock);
         let records = self.seat.records().iter().enumerate();
-        let mut reading = records.filter(|(_, record)| record.has_share(place));
+        let mut reading = records.filter(|(_, record)| record.places_shared().any(|of| of == place));
         reading.find_map(|(seat, _)| self.seat.owner_of(seat))
     }
 
