@@ -303,7 +303,7 @@ impl Waiting {
     }
 
     /// What we have the word say; in line from the moment at which we starve.
-    fn marks(&mut self, lock: &RawLock, party: &impl Party) -> u64 {
+    pub(super) fn marks(&mut self, lock: &RawLock, party: &impl Party) -> u64 {
         if self.passed_by < PASSED_BY_MAX {
             return WAITERS;
         }

@@ -349,7 +349,8 @@ fn who_is_stopped_in_line_is_passed_by() {
         let owner = Someone::patient(&place, 0);
         assert_eq!(owner.take(), Ok(Acquired::Clean));
         let stopped = Someone::patient(&place, 1);
-        let waiting = Waiting::starving(&place.lock, &stopped);
+        let mut waiting = Waiting::starving(&place.lock, &stopped);
+        place.lock.word.fetch_or(waiting.marks(&place.lock, &stopped), Ordering::Relaxed);
         let next = Someone::patient(&place, 2);
         let waiter = thread::spawn(move || {
             next.add_one();
