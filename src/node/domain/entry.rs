@@ -10,7 +10,10 @@ use super::{Channel, Domain};
 use crate::node::identity::EndpointId;
 
 /// How often an entry's directory is created again because somebody removed it while it was empty.
-const ATTEMPTS_MAX: u64 = 100;
+///
+/// Whoever waits for the directory's lock while we create gets it next, and finds it empty, so that one who removes
+/// without a pause wins each time until we pause longer than he goes on: half a second in all.
+const ATTEMPTS_MAX: u64 = 1_000;
 
 /// Which side of its channel an endpoint is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
