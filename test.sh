@@ -12,7 +12,7 @@ debug() { cargo test --workspace --locked; }
 release() { cargo test --package tidepost --profile optimised --locked; }
 # Every optional kernel feature taken away.
 fallbacks() {
-    TIDEPOST_WITHOUT=membarrier,populate,noexec-seal cargo test --profile optimised --locked --test faults -- \
+    TIDEPOST_WITHOUT=membarrier,populate,noexec-seal cargo test --package tidepost --profile optimised --locked --test faults -- \
         --skip the_busy_path # pages are not there from the start without `populate`
     echo "skipped: the_busy_path, because it counts page faults, and without \`populate\` there are some"
 }
