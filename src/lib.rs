@@ -80,8 +80,8 @@ pub use crate::{
     message::*,
     node::{
         Channel, Difference, DirectoryProblem, EndpointError, EndpointId, EndpointRole, Field, InletReport,
-        NameError, Node, NodeBuilder, NodeId, NodeReport, OpenError, OutletReport, Pattern, PeerInfo,
-        ReaderReport, Shape, TypeDescriptor,
+        Joined, NameError, Network, Node, NodeBuilder, NodeId, NodeReport, OpenError, OutletReport, Pattern,
+        PeerInfo, ReaderReport, Shape, TypeDescriptor,
     },
     os::epoll::Interest,
     segment::SegmentError,

@@ -324,8 +324,8 @@ impl SubscriberShared {
         };
         let extent = payload::extent_of(&offer.descriptor);
         let may_be_bare = self.is_service();
-        let (lending, prefix) = (self.options.lending, offer.prefix.bytes());
-        Reading { loss, lending, extent, prefix, may_be_bare, is_settling: self.is_queue() }
+        let (lending, prefix, lost_at) = (self.options.lending, offer.prefix.bytes(), offer.prefix.lost_at());
+        Reading { loss, lending, extent, prefix, lost_at, may_be_bare, is_settling: self.is_queue() }
     }
 
     /// Whether this is an end of a service: what comes in has its word before it, and who sends it is told of streams that

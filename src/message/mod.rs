@@ -18,6 +18,7 @@ mod publisher;
 mod queue;
 mod receiver;
 mod refusals;
+mod relayed;
 mod sample;
 mod sender;
 mod service;
@@ -40,6 +41,7 @@ pub use queue::{
     AckError, Consumer, ConsumerHandle, DrainError, HeldItem, Item, ItemLoan, Producer, ProducerHandle,
     PushError, Queue, QueueCounts, QueueError,
 };
+pub use relayed::Relayed;
 pub use sample::{Batch, Held, Sample};
 pub use service::{
     Answer, AnswerError, AnswerLoan, AsFailure, Call, CallError, Client, ClientHandle, Failure, Part, Parts,

@@ -4,6 +4,7 @@ use std::any::TypeId;
 use std::time::{Duration, SystemTime};
 
 use super::payload::Message;
+use super::relayed::Relayed;
 use crate::node::TypeDescriptor;
 
 const STAMP_BYTES: usize = 8;
@@ -16,6 +17,8 @@ pub(super) struct Prefix {
     is_stamped: bool,
     header_at: usize,
     header_bytes: usize,
+    /// Whether the header is [`Relayed`].
+    is_relayed: bool,
     bytes: usize,
 }
 
@@ -45,12 +48,13 @@ impl Prefix {
         let header_at = stamp_bytes.next_multiple_of(header_align.max(1));
         let align = Self::align(header, align).max(STAMP_BYTES);
         let bytes = (header_at + header_bytes).next_multiple_of(align);
-        Self { is_stamped, header_at, header_bytes, bytes }
+        let is_relayed = header.is_some_and(|header| *header == Relayed::descriptor());
+        Self { is_stamped, header_at, header_bytes, is_relayed, bytes }
     }
 
     /// What comes before a request or an answer: a word, and what is lacking to the message's alignment.
     pub(super) fn of_call(align: usize) -> Self {
-        Self { is_stamped: false, header_at: 0, header_bytes: 0, bytes: align.max(HEAD_BYTES) }
+        Self { bytes: align.max(HEAD_BYTES), ..Self::default() }
     }
 
     /// Whether time or header come before each message: what who sends one is not asked for. The word of a call is.
@@ -67,6 +71,11 @@ impl Prefix {
     #[inline]
     pub(super) fn bytes(self) -> usize {
         self.bytes
+    }
+
+    /// Where a message says how many were lost before it came to its sender.
+    pub(super) fn lost_at(self) -> Option<usize> {
+        self.is_relayed.then_some(self.header_at)
     }
 
     /// Writes the time and the header, or zeros for one that is not given.

@@ -66,6 +66,21 @@ impl<T: Payload + ?Sized> Publisher<T> {
         self.sender.send_until(Some(header.as_bytes()), message.as_bytes(), || Deadline::NEVER)
     }
 
+    /// As [`Publisher::send_with`], waiting for room no longer than `timeout`.
+    ///
+    /// # Errors
+    /// As [`Publisher::send_with`], and [`SendError::Timeout`].
+    pub fn send_with_timeout<H: Message>(
+        &mut self,
+        header: &H,
+        message: &T,
+        timeout: Duration,
+    ) -> Result<(), SendError> {
+        self.check_header::<H>()?;
+        self.check_length(message)?;
+        self.sender.send_until(Some(header.as_bytes()), message.as_bytes(), || Deadline::after(timeout))
+    }
+
     /// Publishes many messages, and looks for sleeping subscribers once. What was published before it has to
     /// wait for room, or fails, is on its way.
     ///

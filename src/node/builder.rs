@@ -1,10 +1,12 @@
 //! Opening a node with options.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Node;
 use super::domain::{Domain, Location, Name};
 use super::error::OpenError;
+use super::network::Network;
 use super::shared::Life;
 
 /// Options of a node; [`Node::builder`] makes it.
@@ -14,11 +16,17 @@ pub struct NodeBuilder {
     name: String,
     location: Location,
     has_control_thread: bool,
+    network: Option<Arc<dyn Network>>,
 }
 
 impl Default for NodeBuilder {
     fn default() -> Self {
-        Self { name: "node".to_owned(), location: Location::default(), has_control_thread: true }
+        Self {
+            name: "node".to_owned(),
+            location: Location::default(),
+            has_control_thread: true,
+            network: None,
+        }
     }
 }
 
@@ -46,6 +54,12 @@ impl NodeBuilder {
         Self { has_control_thread, ..self }
     }
 
+    /// The network that carries the node's domain beyond this machine, as long as the node lives. One at a time does that for a
+    /// domain: if another program or a gateway already does, this one stands by.
+    pub fn network(self, network: impl Network + 'static) -> Self {
+        Self { network: Some(Arc::new(network)), ..self }
+    }
+
     /// Opens the node.
     ///
     /// # Errors
@@ -53,6 +67,11 @@ impl NodeBuilder {
     pub fn open(self) -> Result<Node, OpenError> {
         let name = Name::new(&self.name)?;
         let domain = Domain::open(&self.location)?;
-        Ok(Node { life: Life::begin(name, domain, self.has_control_thread)? })
+        let node = Node { life: Life::begin(name, domain, self.has_control_thread)? };
+        if let Some(network) = self.network {
+            let joined = network.join(node.directory(), node.name());
+            node.life.keep(joined.map_err(|error| OpenError::Network { reason: error.to_string() })?);
+        }
+        Ok(node)
     }
 }

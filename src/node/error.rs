@@ -46,6 +46,12 @@ pub enum OpenError {
         /// What the operating system said.
         reason: String,
     },
+    /// The network that the node was to join could not be joined.
+    #[error("the network cannot be joined: {reason}")]
+    Network {
+        /// What the network said.
+        reason: String,
+    },
 }
 
 /// What is wrong with a directory.

@@ -48,7 +48,8 @@ impl NodeId {
         Self(bits)
     }
 
-    pub(crate) const fn bits(self) -> u128 {
+    /// The identity as a number.
+    pub const fn bits(self) -> u128 {
         self.0
     }
 }

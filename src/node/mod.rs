@@ -24,6 +24,7 @@ mod domain;
 mod endpoint;
 mod error;
 mod identity;
+mod network;
 mod report;
 mod shared;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub(crate) use endpoint::{
 };
 pub use error::{DirectoryProblem, EndpointError, OpenError};
 pub use identity::{EndpointId, NodeId};
+pub use network::{Joined, Network};
 pub use report::{EndpointRole, InletReport, NodeReport, OutletReport, ReaderReport};
 use shared::Life;
 pub(crate) use shared::{NodeShared, Receipt, Round};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use super::domain::{Channel, Domain, Membership, Name};
 use super::endpoint::{Hub, Inlet, NewRing, Outlet, Peer, Segment, Violation};
 use super::error::{EndpointError, OpenError};
 use super::identity::{EndpointId, NodeId};
+use super::network::Joined;
 use super::report::NodeReport;
 use crate::os::clock::Deadline;
 use crate::os::epoll::{EVENTS_MAX, Epoll, Wake};
@@ -487,6 +488,8 @@ impl fmt::Debug for NodeShared {
 pub(super) struct Life {
     shared: Arc<NodeShared>,
     thread: Option<JoinHandle<()>>,
+    /// The network that was joined with the node.
+    network: OnceLock<Joined>,
 }
 
 impl Life {
@@ -496,11 +499,17 @@ impl Life {
         let _ = Fencing::of_this_process();
         let shared = Arc::new(assemble(name, domain, has_thread)?);
         let thread = if has_thread { Some(start_thread(&shared)?) } else { None };
-        Ok(Arc::new(Self { shared, thread }))
+        Ok(Arc::new(Self { shared, thread, network: OnceLock::new() }))
     }
 
     pub(super) fn shared(&self) -> &Arc<NodeShared> {
         &self.shared
+    }
+
+    /// Keeps the network that was joined as long as the node lives.
+    pub(super) fn keep(&self, network: Joined) {
+        let is_first = self.network.set(network).is_ok();
+        debug_assert!(is_first, "a node joins when it is opened");
     }
 }
 
@@ -557,8 +566,10 @@ impl Drop for Life {
     fn drop(&mut self) {
         if self.shared.is_inherited() {
             // The thread is the parent's: there is nobody here to join, and nothing to close.
+            std::mem::forget(self.network.take());
             return std::mem::forget(self.thread.take());
         }
+        drop(self.network.take());
         self.shared.is_stopping.store(true, Ordering::Release);
         self.shared.wake.signal();
         match self.thread.take() {

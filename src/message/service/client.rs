@@ -455,6 +455,9 @@ fn error_of<E: Payload + fmt::Debug + ?Sized>(hub: &ServiceHub, found: Found<'_>
             CallError::Failed { service, failure: Failure::new(HeldBytes::of(taken.lent)) }
         }
         Found::Kept(Outcome::Failure(bytes)) => CallError::Failed { service, failure: Failure::new(bytes) },
+        Found::Lent(Reply::Unreachable, _) | Found::Kept(Outcome::Unreachable) => {
+            CallError::Unreachable { service }
+        }
         Found::Kept(Outcome::Lost) => CallError::ServerLost { service },
         Found::Kept(Outcome::Short(source)) => CallError::Segment { service, source },
         Found::Lent(..) | Found::Kept(_) => CallError::Unanswered { service },

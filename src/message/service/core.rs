@@ -73,6 +73,13 @@ pub struct ServiceTypes {
     pub failure: TypeDescriptor,
 }
 
+impl ServiceTypes {
+    /// These three.
+    pub fn new(request: TypeDescriptor, answer: TypeDescriptor, failure: TypeDescriptor) -> Self {
+        Self { request, answer, failure }
+    }
+}
+
 /// A client without its types.
 pub(super) struct ClientCore {
     pub(super) receiver: Receiver,
@@ -447,14 +454,12 @@ impl ClientCore {
         let Some(taken) = self.receiver.take() else { return };
         let keep = || HeldBytes::of(taken.lent);
         match (lane.calls.get_mut(head.number), head.reply) {
-            (Some(slot @ Slot::Waiting), Reply::Answer | Reply::Failure | Reply::Nothing) => {
+            (Some(slot @ Slot::Waiting), reply) if reply.is_whole() => {
                 *slot = Slot::Given(outcome_of(head.reply, keep));
                 lane.waiting -= 1;
             }
             (Some(Slot::Parts(parts)), Reply::Part) if parts.end.is_none() => parts.come.push_back(keep()),
-            (Some(Slot::Parts(parts)), Reply::End | Reply::Failure | Reply::Nothing)
-                if parts.end.is_none() =>
-            {
+            (Some(Slot::Parts(parts)), reply) if reply.ends_parts() && parts.end.is_none() => {
                 parts.end = Some(outcome_of(head.reply, keep));
                 lane.waiting -= 1;
             }
@@ -479,7 +484,7 @@ impl ClientCore {
                 self.extents.0.unwrap_or_else(|| extent_of(&found.source.descriptor)).fits(length)
             }
             Some(Reply::Failure) => self.extents.1.or(ANY).is_some_and(|extent| extent.fits(length)),
-            Some(Reply::End | Reply::Nothing) => length == 0,
+            Some(Reply::End | Reply::Nothing | Reply::Unreachable) => length == 0,
             None => false,
         };
         Some(Looked { index, head, fits })
@@ -536,8 +541,7 @@ impl ClientCore {
             return false;
         };
         let lane = &mut self.lanes[index];
-        let is_one = matches!(head.reply, Reply::Answer | Reply::Failure | Reply::Nothing);
-        if lane.server != call.server || head.number != call.number || !is_one {
+        if lane.server != call.server || head.number != call.number || !head.reply.is_whole() {
             return false;
         }
         let is_waiting = matches!(lane.calls.get_mut(call.number), Some(Slot::Waiting));
@@ -744,6 +748,7 @@ fn outcome_of(reply: Reply, keep: impl FnOnce() -> HeldBytes) -> Outcome {
         Reply::Failure => Outcome::Failure(keep()),
         Reply::End => Outcome::End,
         Reply::Nothing => Outcome::Unanswered,
+        Reply::Unreachable => Outcome::Unreachable,
         Reply::Answer | Reply::Part => Outcome::Answer(keep()),
     }
 }

@@ -66,6 +66,12 @@ pub enum ServiceError {
         /// The service.
         service: Arc<str>,
     },
+    /// A server of untyped messages was not told their types.
+    #[error("service `{service}`: a server of untyped messages needs their types; give them with `types`")]
+    NoTypes {
+        /// The service.
+        service: Arc<str>,
+    },
     /// The endpoint could not be introduced to the domain.
     #[error("service `{service}`: {source}")]
     Endpoint {
@@ -139,6 +145,15 @@ pub enum CallError<E: Payload + fmt::Debug + ?Sized = Text> {
     /// The server let go of the request without an answer: its handler gave up, or its answer was over a limit.
     #[error("service `{service}`: the server let go of the request without an answer")]
     Unanswered {
+        /// The service.
+        service: Arc<str>,
+    },
+    /// The server is on another machine, and is not reached: it, its machine or the network between has gone. Whether it did what it
+    /// was asked is not known.
+    #[error(
+        "service `{service}`: its server is on another machine, which is not reached; see `tidepost-gateway check`"
+    )]
+    Unreachable {
         /// The service.
         service: Arc<str>,
     },
@@ -271,6 +286,16 @@ pub enum AnswerError {
         service: Arc<str>,
         /// Why.
         source: Box<SendError>,
+    },
+    /// An untyped answer is not as long as the type that the server declared.
+    #[error("service `{service}`: an answer of {given} B is none of the type {message_type}")]
+    Length {
+        /// The service.
+        service: Arc<str>,
+        /// Its length, in bytes.
+        given: usize,
+        /// The type that it is to be.
+        message_type: String,
     },
     /// There was no room for a part until the deadline.
     #[error("service `{service}`: the client takes no parts; {waited:?} have passed")]

@@ -78,6 +78,21 @@ pub(super) enum Reply {
     End = 4,
     /// The server let go of the request without an answer.
     Nothing = 5,
+    /// Who passes requests on reached nobody who answers.
+    Unreachable = 6,
+}
+
+impl Reply {
+    /// Whether it is all that comes back for one answer.
+    #[inline]
+    pub(super) const fn is_whole(self) -> bool {
+        !matches!(self, Self::Part | Self::End)
+    }
+
+    /// Whether no more parts come after it.
+    pub(super) const fn ends_parts(self) -> bool {
+        !matches!(self, Self::Part | Self::Answer)
+    }
 }
 
 /// The word before an answer.
@@ -102,6 +117,7 @@ impl AnswerHead {
             3 => Reply::Part,
             4 => Reply::End,
             5 => Reply::Nothing,
+            6 => Reply::Unreachable,
             _ => return None,
         };
         Some(Self { reply, number: bits >> 8 })
@@ -201,7 +217,9 @@ mod tests {
             let head = RequestHead { want, note: u16::MAX - 1, deadline_ms: (1 << 44) - 1 };
             assert_eq!(RequestHead::of_bits(head.bits()), Some(head));
         }
-        for reply in [Reply::Answer, Reply::Failure, Reply::Part, Reply::End, Reply::Nothing] {
+        for reply in
+            [Reply::Answer, Reply::Failure, Reply::Part, Reply::End, Reply::Nothing, Reply::Unreachable]
+        {
             let head = AnswerHead { reply, number: (1 << 56) - 1 };
             assert_eq!(AnswerHead::of_bits(head.bits()), Some(head));
         }

@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::LaneOptions;
+use super::error::AnswerError;
+use super::head::Reply;
 use crate::message::error::Refused;
 use crate::message::inlet::SubscriberShared;
 use crate::message::overflow::Overflow;
+use crate::message::payload::extent_of;
 use crate::message::prefix::Prefix;
 use crate::message::refusals::{Refusals, refused};
 use crate::message::sender::{Sender, SenderOptions};
@@ -91,6 +94,22 @@ impl ServiceHub {
     /// Whether this one's lane is over, as far as it was not asked for yet.
     pub(super) fn is_parted(&self, other: EndpointId) -> bool {
         self.state().news.iter().any(|news| matches!(news, News::Parted(id) if *id == other))
+    }
+
+    /// Whether what a server answers is as long as the type that it declared.
+    pub(super) fn check_length(&self, reply: Reply, given: usize) -> Result<(), AnswerError> {
+        let declared = match reply {
+            Reply::Answer | Reply::Part => self.sends.as_ref(),
+            Reply::Failure => self.failure.as_ref(),
+            Reply::End | Reply::Nothing | Reply::Unreachable => None,
+        };
+        match declared.filter(|declared| !extent_of(declared).fits(given as u64)) {
+            None => Ok(()),
+            Some(declared) => {
+                let (service, message_type) = (self.channel().shared(), declared.to_string());
+                Err(AnswerError::Length { service, given, message_type })
+            }
+        }
     }
 
     fn tell(&self) {

@@ -28,6 +28,8 @@ pub(super) enum Outcome {
     Failure(HeldBytes),
     End,
     Unanswered,
+    /// Who passes requests on reached nobody.
+    Unreachable,
     Lost,
     /// There is no memory here for the answer.
     Short(SegmentError),

@@ -104,13 +104,15 @@ pub struct Service<'a, Req: ?Sized, Resp: ?Sized, E: ?Sized = Text> {
     pool_limit: PoolLimit,
     in_flight: u32,
     is_sticky: bool,
+    /// For a server whose types are known only when the program runs.
+    given: Option<ServiceTypes>,
     types: PhantomData<fn(&Req, &E) -> Box<Resp>>,
 }
 
 // By hand, as a derive would ask the same of the messages.
 impl<Req: ?Sized, Resp: ?Sized, E: ?Sized> Clone for Service<'_, Req, Resp, E> {
     fn clone(&self) -> Self {
-        Self { ..*self }
+        Self { given: self.given.clone(), ..*self }
     }
 }
 
@@ -136,22 +138,53 @@ impl Node {
             pool_limit: PoolLimit::Usual(POOL_LIMIT),
             in_flight: IN_FLIGHT,
             is_sticky: false,
+            given: None,
             types: PhantomData,
         }
     }
 
-    /// The service `name` with whatever types its servers have: for tools. Clients only: their requests are bytes of the type
-    /// that the server takes, and so are answers and failures.
+    /// The service `name`, whose types are known only when the program runs: for tools and gateways. A client's requests are bytes
+    /// of the type that the server takes, and so are answers and failures; a server needs to be told the types, with
+    /// [`Service::types`].
     pub fn service_dyn<'a>(&'a self, name: &'a str) -> Service<'a, Untyped, Untyped, Untyped> {
         self.service::<Untyped, Untyped>(name).failure()
+    }
+}
+
+impl Service<'_, Untyped, Untyped, Untyped> {
+    /// The types of requests, answers and failures: required for a server. Answers of other lengths are refused.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = std::env::temp_dir().join(format!("tidepost-doc-service-types-{}", std::process::id()));
+    /// # let node = tidepost::Node::builder().directory(&directory).open()?;
+    /// use std::time::Duration;
+    /// use tidepost::{Message, Payload, ServiceTypes, Text, Untyped};
+    ///
+    /// let failure = Text::descriptor().expect("the type of texts is known");
+    /// let types = ServiceTypes::new(<u32 as Message>::descriptor(), <u32 as Message>::descriptor(), failure);
+    /// let mut server = node.service_dyn("double").types(types).server()?;
+    /// let mut client = node.service::<u32, u32>("double").client()?;
+    /// let call = client.send(&21, Duration::from_secs(1))?;
+    /// let request = server.recv()?;
+    /// let asked = u32::from_ne_bytes((&**request).try_into()?);
+    /// request.answer(Untyped::new(&(2 * asked).to_ne_bytes()))?;
+    /// assert_eq!(*client.wait(call, Duration::from_secs(1))?, 42);
+    /// # drop((server, client, node));
+    /// # std::fs::remove_dir_all(directory)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn types(self, types: ServiceTypes) -> Self {
+        Self { given: Some(types), ..self }
     }
 }
 
 impl<'a, Req: Payload + ?Sized, Resp: Payload + ?Sized, E: Payload + ?Sized> Service<'a, Req, Resp, E> {
     /// Servers answer with this type when they cannot do what they are asked for. Both ends say so.
     pub fn failure<F: Payload + ?Sized>(self) -> Service<'a, Req, Resp, F> {
-        let Self { node, name, depth, slot_bytes, pool_limit, in_flight, is_sticky, .. } = self;
-        Service { node, name, depth, slot_bytes, pool_limit, in_flight, is_sticky, types: PhantomData }
+        let Self { node, name, depth, slot_bytes, pool_limit, in_flight, is_sticky, given, .. } = self;
+        Service { node, name, depth, slot_bytes, pool_limit, in_flight, is_sticky, given, types: PhantomData }
     }
 
     /// How many messages may be on their way in a stream that this endpoint sends, rounded up to a power of two from 8; at most
@@ -190,11 +223,13 @@ impl<'a, Req: Payload + ?Sized, Resp: Payload + ?Sized, E: Payload + ?Sized> Ser
     pub fn server(self) -> Result<Server<Req, Resp, E>, ServiceError> {
         let channel = self.check()?;
         let service = channel.shared();
-        let typed = |descriptor: Option<TypeDescriptor>| {
-            descriptor.ok_or(ServiceError::TypesTooLong { service: service.clone() })
+        let declared = || {
+            let (request, answer, failure) = (Req::descriptor()?, Resp::descriptor()?, E::descriptor()?);
+            Some(ServiceTypes { request, answer, failure })
         };
-        let (request, answer) = (typed(Req::descriptor())?, typed(Resp::descriptor())?);
-        let failure = typed(E::descriptor())?;
+        let types = self.given.clone().or_else(declared);
+        let ServiceTypes { request, answer, failure } =
+            types.ok_or_else(|| ServiceError::NoTypes { service: service.clone() })?;
         let types = Types { sends: Some(answer), failure: Some(failure), accepts: Some(request.clone()) };
         let pair = PairTypes { failure: None, returned: None };
         let (receiver, hub) = self.open(channel, Role::Server, types, (Some(request), pair, 0))?;

@@ -236,6 +236,7 @@ where
     /// [`AnswerError`]; the client is told that there is no answer, if it is there.
     #[inline]
     pub fn answer(mut self, answer: &Resp) -> Result<(), AnswerError> {
+        self.check_length(Reply::Answer, answer)?;
         self.end(Reply::Answer, answer.as_bytes())
     }
 
@@ -244,7 +245,22 @@ where
     /// # Errors
     /// As [`Request::answer`].
     pub fn fail(mut self, failure: &E) -> Result<(), AnswerError> {
+        self.check_length(Reply::Failure, failure)?;
         self.end(Reply::Failure, failure.as_bytes())
+    }
+
+    /// For whoever passes requests on: says that nobody was reached who answers.
+    ///
+    /// # Errors
+    /// As [`Request::answer`].
+    pub fn unreachable(mut self) -> Result<(), AnswerError> {
+        self.end(Reply::Unreachable, &[])
+    }
+
+    /// Types that are known when the program is built need no check, and this is nothing.
+    #[inline(always)]
+    fn check_length<P: Payload + ?Sized>(&self, reply: Reply, payload: &P) -> Result<(), AnswerError> {
+        if P::IS_TYPED { Ok(()) } else { self.core.hub.check_length(reply, payload.as_bytes().len()) }
     }
 
     #[inline]
@@ -286,7 +302,8 @@ where
     pub fn defer(mut self) -> Result<Ticket<Req, Resp, E>, AnswerError> {
         let ticket = self.core.defer(&self.core.due())?;
         self.is_answered = true;
-        Ok(Ticket { ticket, types: PhantomData })
+        let untyped = (!Resp::IS_TYPED).then(|| Arc::clone(&self.core.hub));
+        Ok(Ticket { ticket, untyped, types: PhantomData })
     }
 
     /// Whether the client wants an answer at all.
@@ -462,6 +479,7 @@ where
     /// # Errors
     /// [`AnswerError`]: a client that has cancelled the call or gone ends the parts.
     pub fn send(&mut self, part: &Resp) -> Result<(), AnswerError> {
+        self.request.check_length(Reply::Part, part)?;
         self.request.core.send_part(&self.request.core.due(), self.sent, part.as_bytes())?;
         self.sent = self.sent.wrapping_add(1);
         Ok(())
@@ -480,7 +498,16 @@ where
     /// # Errors
     /// As [`Request::answer`].
     pub fn fail(mut self, failure: &E) -> Result<(), AnswerError> {
+        self.request.check_length(Reply::Failure, failure)?;
         self.request.end(Reply::Failure, failure.as_bytes())
+    }
+
+    /// As [`Request::unreachable`].
+    ///
+    /// # Errors
+    /// As [`Request::answer`].
+    pub fn unreachable(mut self) -> Result<(), AnswerError> {
+        self.request.end(Reply::Unreachable, &[])
     }
 
     /// As [`Request::is_cancelled`].
@@ -499,6 +526,8 @@ impl<Req: ?Sized, Resp: ?Sized, E: ?Sized> fmt::Debug for PartsReply<'_, Req, Re
 /// or at once if it is waiting. Dropping the ticket tells the client that there is no answer.
 pub struct Ticket<Req: ?Sized, Resp: ?Sized, E: ?Sized = Text> {
     ticket: super::serving::Ticket,
+    /// Whom to ask how long answers are, if their type does not say.
+    untyped: Option<Arc<ServiceHub>>,
     types: PhantomData<fn(&Req, &E) -> Box<Resp>>,
 }
 
@@ -508,15 +537,26 @@ where
     Resp: Payload + ?Sized,
     E: Payload + ?Sized,
 {
-    /// Answers. The answer is copied, and sent by the server's own thread; what is too long for the service is then not sent,
-    /// and the client is told that there is no answer.
+    /// Answers. The answer is copied, and sent by the server's own thread; what is too long for the service, or none of its type,
+    /// is not sent, and the client is told that there is no answer.
     pub fn answer(self, answer: &Resp) {
-        self.ticket.post(Reply::Answer, answer.as_bytes());
+        self.post(Reply::Answer, answer.as_bytes());
     }
 
     /// Answers with the service's own error.
     pub fn fail(self, failure: &E) {
-        self.ticket.post(Reply::Failure, failure.as_bytes());
+        self.post(Reply::Failure, failure.as_bytes());
+    }
+
+    /// As [`Request::unreachable`].
+    pub fn unreachable(self) {
+        self.post(Reply::Unreachable, &[]);
+    }
+
+    fn post(self, reply: Reply, bytes: &[u8]) {
+        if self.untyped.is_none_or(|hub| hub.check_length(reply, bytes.len()).is_ok()) {
+            self.ticket.post(reply, bytes);
+        }
     }
 
     /// As [`Request::is_cancelled`].

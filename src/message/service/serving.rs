@@ -535,8 +535,8 @@ impl ServerCore {
     #[inline]
     pub(super) fn answer(&mut self, due: &Due, reply: Reply, bytes: &[u8]) -> Result<(), AnswerError> {
         match (due.head.want, reply) {
-            (Want::Answer, Reply::Answer | Reply::Failure | Reply::Nothing)
-            | (Want::Parts, Reply::End | Reply::Failure | Reply::Nothing) => {}
+            (Want::Answer, reply) if reply.is_whole() => {}
+            (Want::Parts, reply) if reply.ends_parts() => {}
             (Want::Nothing, _) => return Ok(()),
             _ => return Err(self.wrong_kind(due, reply)),
         }

@@ -148,7 +148,7 @@ impl ReceivingEnd {
         let passed = self.reader.skip_to(position);
         self.lost.since += passed;
         self.lost.total += passed;
-        self.attachment.tell_lost(self.lost.total);
+        self.tell_lost();
         Ok(())
     }
 

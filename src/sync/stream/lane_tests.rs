@@ -138,6 +138,7 @@ proptest! {
             lending: Lending::InPlace,
             extent: Extent::Exact(56),
             prefix: 0,
+            lost_at: None,
             is_settling: true,
             may_be_bare: false,
         };
@@ -187,6 +188,7 @@ fn asking_wraps() {
         lending: Lending::InPlace,
         extent: Extent::Exact(56),
         prefix: 0,
+        lost_at: None,
         is_settling: true,
         may_be_bare: false,
     };

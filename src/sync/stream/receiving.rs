@@ -57,6 +57,8 @@ pub(crate) struct Reading {
     pub(crate) extent: Extent,
     /// Bytes before each message that are not part of it.
     pub(crate) prefix: usize,
+    /// Where in that a sender that passes messages on says how many were lost on their way to it.
+    pub(crate) lost_at: Option<usize>,
     /// Whether a message may leave that out, and say so.
     pub(crate) may_be_bare: bool,
     /// Whether each message is settled by whoever takes it, rather than by reading on: in a queue.
@@ -76,6 +78,8 @@ pub(crate) struct ReceivingEnd {
     pub(super) copies: Option<Box<Copies>>,
     /// Whether a message that is seen is there to be lent.
     pub(super) is_plain: bool,
+    /// Whether messages can be missing before one.
+    may_lose: bool,
     /// Messages that were withdrawn before they were taken.
     pub(super) withdrawn: u64,
     /// Whether `found` is a message that has not been taken yet.
@@ -100,6 +104,8 @@ pub(super) struct Lost {
     /// Between that one and the one before it.
     pub(super) before: u64,
     pub(super) total: u64,
+    /// Those that never came to the sender, which are none of its own.
+    elsewhere: u64,
 }
 
 /// A message that a poll found. Whole words, written and read one by one: what is copied in other pieces than it was written
@@ -319,6 +325,7 @@ impl ReceivingEnd {
             copies: (!is_in_place).then(|| Box::new(Copies::for_bytes(geometry.capacity()))),
             // Whether a lane's messages may be withdrawn is known with the first.
             is_plain: is_in_place && !reading.is_settling,
+            may_lose: !is_in_place || reading.lost_at.is_some(),
             withdrawn: 0,
             has_found: false,
             found: Found::NOTHING,
@@ -385,9 +392,28 @@ impl ReceivingEnd {
     fn count_taken(&mut self) {
         self.has_found = false;
         self.reader.advance();
-        if self.copies.is_some() {
+        if self.may_lose {
             (self.lost.before, self.lost.since) = (self.lost.since, 0);
+            if let Some(at) = self.reading.lost_at {
+                self.count_lost_elsewhere(at);
+            }
         }
+    }
+
+    /// Counts what the message that was taken says was lost on the way to its sender.
+    fn count_lost_elsewhere(&mut self, at: usize) {
+        // SAFETY: just found and taken, so that nothing of it has been released; the bytes are used here alone.
+        let before = unsafe { self.found.before() };
+        let lost =
+            before.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |lost| u64::from_ne_bytes(*lost));
+        self.lost.before = self.lost.before.saturating_add(lost);
+        self.lost.elsewhere = self.lost.elsewhere.saturating_add(lost);
+        self.tell_lost();
+    }
+
+    /// Says how many messages are missing.
+    pub(super) fn tell_lost(&self) {
+        self.attachment.tell_lost(self.lost.total.saturating_add(self.lost.elsewhere));
     }
 
     /// Starts a batch with the message that the last poll found.

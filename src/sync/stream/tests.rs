@@ -67,6 +67,7 @@ fn reading() -> impl Strategy<Value = Reading> {
         lending,
         extent,
         prefix,
+        lost_at: (prefix > 0).then_some(prefix - 8),
         may_be_bare,
         is_settling: false,
     })
@@ -181,6 +182,7 @@ fn what_is_in_order_is_read() {
             lending: Lending::InPlace,
             extent: Extent::Multiple(8),
             prefix: 0,
+            lost_at: None,
             may_be_bare: false,
             is_settling: false,
         };
@@ -208,6 +210,7 @@ fn what_is_copied_stays_whatever_its_sender_writes() {
             lending,
             extent: Extent::Multiple(1),
             prefix: 0,
+            lost_at: None,
             may_be_bare: false,
             is_settling: false,
         };

@@ -1,0 +1,197 @@
+//! What all ports of a bridge share.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
+
+use tidepost::{EndpointId, Node, Pattern, StateError, StateWriter, TypeDescriptor};
+
+use super::remotes::Remotes;
+use super::status::{Crossing, Status};
+use super::{BridgeError, BridgeOptions, NODE_NAME};
+use crate::envelope::{DomainId, Sender};
+use crate::link::{Answer, Frame, Kept, LinkError, SharedLink};
+use crate::names;
+use crate::types::{self, Declared, TypeError};
+
+/// Troubles that are remembered.
+const TROUBLES_MAX: usize = 32;
+/// How long a gateway may take to say what a type is.
+const TYPE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A bridge's nodes, its link, and what it knows.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// What receives here what goes out.
+    pub(crate) node: Node,
+    pub(crate) link: SharedLink,
+    pub(crate) options: BridgeOptions,
+    pub(crate) domain: DomainId,
+    pub(crate) remotes: Arc<Remotes>,
+    /// Types whose messages go out, and the queryables that say what they are.
+    told: Mutex<HashMap<u64, Kept>>,
+    /// Types that have come in.
+    known: Mutex<HashMap<u64, TypeDescriptor>>,
+    said: Mutex<Said>,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    is_active: bool,
+    crossings: Vec<Crossing>,
+    troubles: VecDeque<String>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Context {
+    pub(super) fn new(node: Node, link: SharedLink, options: BridgeOptions) -> Result<Self, BridgeError> {
+        let domain = domain_id(&node);
+        let remotes = Arc::new(Remotes::new(domain, options.directory.clone()));
+        let (told, known, said) = Default::default();
+        Ok(Self { node, link, options, domain, remotes, told, known, said })
+    }
+
+    /// The key of a name.
+    pub(crate) fn key(&self, pattern: Pattern, name: &str) -> Result<String, LinkError> {
+        let chunk = names::chunk_of(pattern).ok_or_else(|| LinkError::Engine {
+            action: format!("{pattern} `{name}`"),
+            reason: "it does not cross".to_owned(),
+        })?;
+        Ok(format!("{}/{chunk}/{}", self.options.realm, names::escape(name)))
+    }
+
+    /// The claim on the domain, unless somebody else has it.
+    pub(super) fn claim(&self) -> Result<Option<StateWriter<[u8]>>, BridgeError> {
+        let name = format!("{NODE_NAME}/{}", self.options.realm);
+        match self.node.state::<[u8]>(&name).writer() {
+            Ok(writer) => Ok(Some(writer)),
+            Err(StateError::Claimed { .. }) => Ok(None),
+            Err(error) => Err(BridgeError::Claim(Arc::new(error))),
+        }
+    }
+
+    /// Shows this bridge to others, and watches for them.
+    pub(super) fn declare(&self) -> Result<Vec<Kept>, LinkError> {
+        let live = format!("{}/@live", self.options.realm);
+        let own = self.link.token(&format!("{live}/{}/{}", self.domain, self.options.machine))?;
+        let remotes = Arc::clone(&self.remotes);
+        let begin = live.len() + 1;
+        let watched = self.link.watch(
+            &format!("{live}/*/*"),
+            Box::new(move |key, is_there| {
+                let parts = key.get(begin..).and_then(|rest| rest.split_once('/'));
+                if let Some((domain, machine)) = parts {
+                    remotes.show(domain, machine, is_there);
+                }
+            }),
+        )?;
+        Ok(vec![own, watched])
+    }
+
+    /// Something went wrong.
+    pub(crate) fn note(&self, trouble: String) {
+        let mut said = lock(&self.said);
+        // What happens again and again is told once.
+        if !said.troubles.contains(&trouble) {
+            if said.troubles.len() == TROUBLES_MAX {
+                said.troubles.pop_front();
+            }
+            said.troubles.push_back(trouble);
+        }
+    }
+
+    pub(super) fn set_active(&self) {
+        lock(&self.said).is_active = true;
+    }
+
+    pub(super) fn set_crossings(&self, crossings: impl Iterator<Item = Crossing>) {
+        let crossings = crossings.collect();
+        lock(&self.said).crossings = crossings;
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let said = lock(&self.said);
+        Status {
+            is_active: said.is_active,
+            machine: self.options.machine.clone(),
+            realm: self.options.realm.clone(),
+            connections: self.link.connections(),
+            machines: self.remotes.machines(),
+            crossings: said.crossings.clone(),
+            troubles: said.troubles.iter().cloned().collect(),
+        }
+    }
+
+    /// The encoding of messages of this type, which others may ask what it is from now on.
+    pub(crate) fn tell_type(&self, descriptor: &TypeDescriptor) -> Result<String, LinkError> {
+        let encoding = types::encoding_of(descriptor);
+        let hash = descriptor.hash64();
+        let mut told = lock(&self.told);
+        if *descriptor != types::bytes() && !told.contains_key(&hash) {
+            let json = types::to_json(descriptor).into_bytes();
+            let answer = Frame { payload: json, encoding: "application/json".to_owned(), ..Frame::default() };
+            let kept = self
+                .link
+                .serve(&self.type_key(hash), Box::new(move |question| question.answer(answer.clone())))?;
+            told.insert(hash, kept);
+        }
+        Ok(encoding)
+    }
+
+    fn type_key(&self, hash: u64) -> String {
+        format!("{}/@type/{hash:016x}", self.options.realm)
+    }
+
+    /// The type that an encoding names: asked for on the network if it is not known.
+    pub(crate) fn type_of(&self, encoding: &str) -> Result<TypeDescriptor, TypeError> {
+        let (name, hash) = match types::declared(encoding)? {
+            Declared::Bytes => return Ok(types::bytes()),
+            Declared::Type { name, hash } => (name, hash),
+        };
+        if let Some(known) = lock(&self.known).get(&hash) {
+            return Ok(known.clone());
+        }
+        let (answered, answers) = mpsc::channel();
+        let on_answer = Box::new(move |answer| {
+            // Whoever asked may have given up.
+            let _ = answered.send(answer);
+        });
+        let unknown = || TypeError::Unknown(name.clone());
+        let asked = self.link.ask(&self.type_key(hash), Frame::default(), TYPE_TIMEOUT, on_answer);
+        asked.map_err(|_| unknown())?;
+        match answers.recv_timeout(TYPE_TIMEOUT + TYPE_TIMEOUT) {
+            Ok(Answer::Frame(frame)) => {
+                let descriptor = types::from_json(&name, hash, &frame.payload)?;
+                lock(&self.known).insert(hash, descriptor.clone());
+                Ok(descriptor)
+            }
+            _ => Err(unknown()),
+        }
+    }
+}
+
+/// What a sender is called on the network.
+pub(crate) fn sender_of(endpoint: EndpointId) -> Sender {
+    Sender { node: endpoint.node().bits().to_le_bytes(), number: endpoint.number() }
+}
+
+/// The directory, on this machine since its last start: equal for all who see the same one.
+fn domain_id(node: &Node) -> DomainId {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let place = fs::metadata(node.directory()).map(|data| (data.dev(), data.ino())).unwrap_or_default();
+    let text = format!("{} {} {}", boot.trim(), place.0, place.1);
+    // FNV-1a, of which 64 bits are too few for many machines: twice, from two beginnings.
+    let hash = |basis: u64| {
+        text.bytes().fold(basis, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    };
+    let halves = [hash(0xcbf2_9ce4_8422_2325), hash(0x6c62_272e_07bb_0142)];
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&halves[0].to_le_bytes());
+    id[8..].copy_from_slice(&halves[1].to_le_bytes());
+    DomainId(id)
+}

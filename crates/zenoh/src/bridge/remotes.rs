@@ -1,0 +1,91 @@
+//! The other machines, and the nodes that stand for them here.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tidepost::{Node, OpenError};
+
+use super::NODE_NAME;
+use crate::envelope::DomainId;
+
+/// What stands for clients of the engine that are no programs of ours.
+const STRANGERS: &str = "zenoh";
+/// Machines for which there are nodes at once; what comes from others has one node together.
+const NODES_MAX: usize = 256;
+
+/// The other domains that are there.
+#[derive(Debug)]
+pub(crate) struct Remotes {
+    own: DomainId,
+    directory: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    machines: HashMap<String, String>,
+    nodes: HashMap<String, Node>,
+    /// How often a machine has gone.
+    departures: u64,
+}
+
+impl Remotes {
+    pub(super) fn new(own: DomainId, directory: PathBuf) -> Self {
+        Self { own, directory, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A domain has been seen, or is gone.
+    pub(super) fn show(&self, domain: &str, machine: &str, is_there: bool) {
+        if domain == self.own.to_string() {
+            return;
+        }
+        let mut state = self.state();
+        if is_there {
+            state.machines.insert(domain.to_owned(), machine.to_owned());
+        } else if state.machines.remove(domain).is_some() {
+            state.departures += 1;
+        }
+    }
+
+    /// What the machines are called.
+    pub(super) fn machines(&self) -> Vec<String> {
+        let mut machines: Vec<String> = self.state().machines.values().cloned().collect();
+        machines.sort();
+        machines
+    }
+
+    /// Whether the domain is there; what has no domain always is.
+    pub(crate) fn is_there(&self, domain: Option<DomainId>) -> bool {
+        domain.is_none_or(|domain| self.state().machines.contains_key(&domain.to_string()))
+    }
+
+    /// How often a domain has gone: if it is the same as before, all are still there.
+    pub(crate) fn departures(&self) -> u64 {
+        self.state().departures
+    }
+
+    /// The node that stands for the machine of a domain, or for whoever has none.
+    pub(crate) fn node(&self, domain: Option<DomainId>) -> Result<Node, OpenError> {
+        let mut state = self.state();
+        let machine = match domain {
+            None => STRANGERS.to_owned(),
+            Some(domain) => {
+                let id = domain.to_string();
+                state.machines.get(&id).cloned().unwrap_or_else(|| id[..8].to_owned())
+            }
+        };
+        let name = format!("{NODE_NAME}/{machine}");
+        if let Some(node) = state.nodes.get(&name) {
+            return Ok(node.clone());
+        }
+        let name = if state.nodes.len() < NODES_MAX { name } else { format!("{NODE_NAME}/others") };
+        let node = Node::builder().name(name.clone()).directory(&self.directory).open()?;
+        state.nodes.insert(name, node.clone());
+        Ok(node)
+    }
+}

@@ -1,0 +1,236 @@
+//! A service whose servers are here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tidepost::{CallError, Client, ClientHandle, Node, Pattern, ServiceTypes, Untyped};
+
+use super::{cancel_key, encodings_of, types_key};
+use crate::bridge::call::{self, ANSWER, CallHead, CallId, NO_MORE, Want};
+use crate::bridge::census::Local;
+use crate::bridge::context::Context;
+use crate::bridge::jobs::{Crew, Job};
+use crate::bridge::port::{Counters, Counts, Port, PortError};
+use crate::bridge::worker::{Stop, Worker};
+use crate::link::{Frame, Kept, Quality, Question, Received};
+use crate::types::{self, Declared};
+
+/// Calls from other machines that are answered at once.
+const CALLS_MAX: usize = 32;
+/// How long the first look for a server may take.
+const MEETING: Duration = Duration::from_millis(500);
+/// How long a wait may last before it is looked whether it is to end.
+const SLICE: Duration = Duration::from_millis(200);
+
+/// Calls that are being answered, and how each is ended.
+type Running = Arc<Mutex<HashMap<CallId, ClientHandle>>>;
+
+fn lock(running: &Running) -> MutexGuard<'_, HashMap<CallId, ClientHandle>> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A service whose servers are here.
+#[derive(Debug)]
+pub(in crate::bridge) struct ServiceOut {
+    context: Arc<Context>,
+    name: String,
+    crew: Crew,
+    canceller: Worker,
+    running: Running,
+    counters: Arc<Counters>,
+    _served: Vec<Kept>,
+}
+
+impl ServiceOut {
+    pub(in crate::bridge) fn open(context: &Arc<Context>, name: &str) -> Result<Self, PortError> {
+        let mut client = context.node.service_dyn(name).client()?;
+        client.wait_for_servers(1, MEETING)?;
+        let types = client.server_types().ok_or("its server has gone")?;
+        let told = encodings_of(context, &types)?.into_bytes();
+        let told = Frame { payload: told, encoding: "application/json".to_owned(), ..Frame::default() };
+        let crew = Crew::new(CALLS_MAX, context.options.room_bytes);
+        let room = Arc::clone(crew.room());
+        let served = vec![
+            context
+                .link
+                .serve(&types_key(context, name), Box::new(move |question| question.answer(told.clone())))?,
+            context.link.serve(
+                &context.key(Pattern::Service, name)?,
+                Box::new(move |question| {
+                    let full = |job: Job| job.question.fail(call::error("as many calls wait here as may"));
+                    if let Err(job) = room.offer(Job { question, since: Instant::now() }) {
+                        full(job);
+                    }
+                }),
+            )?,
+        ];
+        let running = Running::default();
+        let cancelled =
+            context.link.source(&cancel_key(context, name), Quality::Lossy, context.options.room_bytes)?;
+        let (ended, closed) = (Arc::clone(&running), Arc::clone(&cancelled));
+        let canceller = Worker::start(
+            move || closed.close(),
+            move |_| loop {
+                match cancelled.receive(SLICE) {
+                    Received::Frame(_, frame) => {
+                        if let Ok((_, Some(id))) = CallHead::of(&frame)
+                            && let Some(handle) = lock(&ended).remove(&id)
+                        {
+                            handle.cancel();
+                        }
+                    }
+                    Received::Nothing => {}
+                    Received::Closed => return,
+                }
+            },
+        )?;
+        let (context, name, counters) = (Arc::clone(context), name.to_owned(), Arc::default());
+        let mut port = Self { context, name, crew, canceller, running, counters, _served: served };
+        port.grow()?;
+        Ok(port)
+    }
+
+    fn grow(&mut self) -> Result<(), PortError> {
+        let (context, name) = (Arc::clone(&self.context), self.name.clone());
+        let (running, counters, ended) =
+            (Arc::clone(&self.running), Arc::clone(&self.counters), Arc::clone(&self.running));
+        let begin = move || {
+            let (context, name) = (Arc::clone(&context), name.clone());
+            let (running, counters) = (Arc::clone(&running), Arc::clone(&counters));
+            let mut answering = Answering { context, name, running, counters, client: None };
+            move |job: Job, _: &Stop| answering.answer(&job)
+        };
+        self.crew.grow(begin, move || lock(&ended).drain().for_each(|(_, handle)| handle.cancel()))
+    }
+}
+
+impl Port for ServiceOut {
+    fn move_on(&mut self, _local: &Local) -> Result<(), PortError> {
+        self.grow()
+    }
+
+    fn counts(&self) -> Counts {
+        self.counters.counts()
+    }
+
+    fn stop(&mut self) {
+        self.canceller.stop();
+        self.crew.stop();
+    }
+}
+
+type AnyClient = Client<Untyped, Untyped, Untyped>;
+
+/// A thread that passes calls on to a server here.
+struct Answering {
+    context: Arc<Context>,
+    name: String,
+    running: Running,
+    counters: Arc<Counters>,
+    client: Option<AnyClient>,
+}
+
+impl Answering {
+    fn answer(&mut self, job: &Job) {
+        let question = &*job.question;
+        match CallHead::of(question.frame()) {
+            Ok((head, id)) => {
+                let patience = head.patience.saturating_sub(job.since.elapsed());
+                if let Err(error) = self.pass_on(question, CallHead { patience, ..head }, id) {
+                    question.fail(call::error(error.to_string()));
+                    Counters::add(&self.counters.refused, 1);
+                } else {
+                    Counters::add(&self.counters.crossed, 1);
+                }
+            }
+            Err(reason) => {
+                question.fail(call::error(reason));
+                Counters::add(&self.counters.refused, 1);
+            }
+        }
+    }
+
+    fn pass_on(
+        &mut self,
+        question: &dyn Question,
+        head: CallHead,
+        id: Option<CallId>,
+    ) -> Result<(), PortError> {
+        let (mut client, types) = client(&self.context.node, &self.name, self.client.take())?;
+        check_request(&types, question.frame())?;
+        if let Some(id) = id {
+            lock(&self.running).insert(id, client.handle());
+        }
+        let called = call(&self.context, &mut client, &types, question, head);
+        let was_cancelled = id.is_some_and(|id| lock(&self.running).remove(&id).is_none());
+        // A client that was cancelled is of no more use.
+        self.client = Some(client).filter(|_| !was_cancelled);
+        called
+    }
+}
+
+/// A client that has a server, and what that takes.
+fn client(
+    node: &Node,
+    name: &str,
+    before: Option<AnyClient>,
+) -> Result<(AnyClient, ServiceTypes), PortError> {
+    let mut client = match before {
+        Some(client) => client,
+        None => node.service_dyn(name).client()?,
+    };
+    if client.server_types().is_none() {
+        client.wait_for_servers(1, MEETING)?;
+    }
+    let types = client.server_types().ok_or("its server has gone")?;
+    Ok((client, types))
+}
+
+fn check_request(types: &ServiceTypes, frame: &Frame) -> Result<(), PortError> {
+    let is_same = match types::declared(&frame.encoding)? {
+        Declared::Type { hash, .. } => hash == types.request.hash64(),
+        Declared::Bytes => true,
+    };
+    if is_same && types::fits(&types.request, frame.payload.len()) {
+        return Ok(());
+    }
+    let (encoding, length) = (&frame.encoding, frame.payload.len());
+    Err(format!("the server takes {}, and {length} B of `{encoding}` are none", types.request).into())
+}
+
+fn call(
+    context: &Context,
+    client: &mut AnyClient,
+    types: &ServiceTypes,
+    question: &dyn Question,
+    head: CallHead,
+) -> Result<(), PortError> {
+    let answer_encoding = context.tell_type(&types.answer)?;
+    let answer = |bytes: &[u8]| Frame {
+        payload: bytes.to_vec(),
+        encoding: answer_encoding.clone(),
+        attachment: ANSWER.to_vec(),
+        is_farewell: false,
+    };
+    let no_more = Frame { attachment: NO_MORE.to_vec(), ..Frame::default() };
+    let request = Untyped::new(&question.frame().payload);
+    let outcome = match head.want {
+        Want::Answer => client.call(request, head.patience).map(|bytes| question.answer(answer(&bytes))),
+        Want::Nothing => client.notify(request, head.patience).map(|()| question.answer(no_more)),
+        Want::Parts => client.call_parts(request, head.patience).and_then(|mut parts| {
+            parts.try_for_each(|part| part.map(|part| question.answer(answer(&part))))?;
+            question.answer(no_more);
+            Ok(())
+        }),
+    };
+    match outcome {
+        Err(CallError::Failed { failure, .. }) => {
+            let encoding = context.tell_type(&types.failure)?;
+            question.fail(Frame { payload: failure.to_vec(), encoding, ..Frame::default() });
+            Ok(())
+        }
+        Err(error) => Err(error.to_string().into()),
+        Ok(()) => Ok(()),
+    }
+}

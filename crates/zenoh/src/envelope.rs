@@ -1,0 +1,183 @@
+//! What goes along with each message: who sent it first, and how many before.
+//!
+//! The attachment is little-endian, whatever the machines are:
+//!
+//! | Bytes | |
+//! |---|---|
+//! | 0 | version, 1 |
+//! | 1 | what the sender does when it is full: 0 `Block`, 1 `Fail`, 2 `DropOldest`, 3 `Latest` |
+//! | 2–7 | 0 |
+//! | 8–23 | the domain that it comes from |
+//! | 24–39 | the sender's node |
+//! | 40–47 | the sender's number in its node |
+//! | 48–55 | the message's number: those of one sender count from 0 |
+//! | 56–63 | when it was passed on, in nanoseconds since 1970 |
+//!
+//! Longer ones are of later versions, whose first 64 bytes mean the same. A message without one comes from a client of the engine that
+//! is no program of ours.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use tidepost::Overflow;
+
+use crate::link::Frame;
+
+/// The version that we write.
+const VERSION: u8 = 1;
+/// Bytes of an envelope.
+const BYTES: usize = 64;
+
+/// A domain: one directory on one machine since its last start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct DomainId(pub(crate) [u8; 16]);
+
+impl fmt::Display for DomainId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+/// Who sent a message first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Sender {
+    /// Its node.
+    pub(crate) node: [u8; 16],
+    /// Its number in the node.
+    pub(crate) number: u64,
+}
+
+/// What goes along with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Envelope {
+    pub(crate) overflow: Overflow,
+    pub(crate) domain: DomainId,
+    pub(crate) sender: Sender,
+    pub(crate) sequence: u64,
+    pub(crate) passed_on_ns: u64,
+}
+
+/// Why an attachment is no envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EnvelopeError {
+    #[error("its envelope has {0} B, and 64 is the least")]
+    TooShort(usize),
+    #[error(
+        "its envelope is of version {0}, and this gateway knows version 1 and what follows it compatibly; update it"
+    )]
+    Version(u8),
+    #[error("its envelope names an overflow policy {0}, which is none")]
+    Policy(u8),
+}
+
+/// Nanoseconds since 1970.
+pub(crate) fn now_ns() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Envelope {
+    /// The envelope as it travels.
+    pub(crate) fn to_bytes(self) -> [u8; BYTES] {
+        let mut bytes = [0; BYTES];
+        bytes[0] = VERSION;
+        bytes[1] = match self.overflow {
+            Overflow::Fail => 1,
+            Overflow::DropOldest => 2,
+            Overflow::Latest => 3,
+            // Whatever else there will be is taken for what loses nothing.
+            _ => 0,
+        };
+        bytes[8..24].copy_from_slice(&self.domain.0);
+        bytes[24..40].copy_from_slice(&self.sender.node);
+        bytes[40..48].copy_from_slice(&self.sender.number.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.sequence.to_le_bytes());
+        bytes[56..64].copy_from_slice(&self.passed_on_ns.to_le_bytes());
+        bytes
+    }
+
+    /// The envelope of a frame; none if it comes from a client of the engine.
+    pub(crate) fn of(frame: &Frame) -> Result<Option<Self>, EnvelopeError> {
+        if frame.attachment.is_empty() { Ok(None) } else { Self::from_bytes(&frame.attachment).map(Some) }
+    }
+
+    /// The envelope that has arrived.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, EnvelopeError> {
+        match bytes.first() {
+            Some(0) => return Err(EnvelopeError::Version(0)),
+            Some(_) if bytes.len() >= BYTES => {}
+            _ => return Err(EnvelopeError::TooShort(bytes.len())),
+        }
+        let overflow = match bytes[1] {
+            0 => Overflow::Block,
+            1 => Overflow::Fail,
+            2 => Overflow::DropOldest,
+            3 => Overflow::Latest,
+            other => return Err(EnvelopeError::Policy(other)),
+        };
+        let word = |at: usize| u64::from_le_bytes(array(bytes, at));
+        let sender = Sender { node: array(bytes, 24), number: word(40) };
+        let (sequence, passed_on_ns) = (word(48), word(56));
+        Ok(Self { overflow, domain: DomainId(array(bytes, 8)), sender, sequence, passed_on_ns })
+    }
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("the length was checked")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn envelope() -> Envelope {
+        let sender = Sender { node: [7; 16], number: 0x0102_0304 };
+        Envelope {
+            overflow: Overflow::Latest,
+            domain: DomainId([9; 16]),
+            sender,
+            sequence: 258,
+            passed_on_ns: 1,
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_these() {
+        let bytes = envelope().to_bytes();
+        assert_eq!(bytes[..8], [1, 3, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(
+            (bytes[8], bytes[24], &bytes[40..44], &bytes[48..50]),
+            (9, 7, &[4, 3, 2, 1][..], &[2, 1][..])
+        );
+    }
+
+    #[test]
+    fn what_is_none_is_refused() {
+        let mut bytes = envelope().to_bytes();
+        assert_eq!(Envelope::from_bytes(&bytes[..63]), Err(EnvelopeError::TooShort(63)));
+        assert_eq!(Envelope::from_bytes(&[]), Err(EnvelopeError::TooShort(0)));
+        bytes[1] = 4;
+        assert_eq!(Envelope::from_bytes(&bytes), Err(EnvelopeError::Policy(4)));
+        bytes[0] = 0;
+        assert_eq!(Envelope::from_bytes(&bytes), Err(EnvelopeError::Version(0)));
+    }
+
+    #[test]
+    fn a_later_version_is_understood_as_far_as_it_is_known() {
+        let mut bytes = envelope().to_bytes().to_vec();
+        (bytes[0], bytes[5]) = (2, 200);
+        bytes.extend([1, 2, 3]);
+        assert_eq!(Envelope::from_bytes(&bytes), Ok(envelope()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_envelope_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            if let Ok(envelope) = Envelope::from_bytes(&bytes) {
+                prop_assert_eq!(Envelope::from_bytes(&envelope.to_bytes()), Ok(envelope));
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What carries messages between machines, as far as the bridge knows of it: the seam behind which the engine lies.
+//!
+//! Keys, frames and tokens, and nothing of any engine. `conformance` has what every engine has to do; the bridge is written against
+//! this alone.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What became of a frame that was to be sent. None of them waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It is queued here. Whether it arrives is another matter.
+    Sent,
+    /// As much is queued as may be.
+    Full,
+    /// There is nobody to send it to.
+    NotConnected,
+    /// The link was closed.
+    Closed,
+}
+
+/// Why something cannot be had of a link.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The engine refused it.
+    #[error("the network refused {action}: {reason}")]
+    Engine {
+        /// What was attempted.
+        action: String,
+        /// What it said.
+        reason: String,
+    },
+    /// It did not do it in time.
+    #[error("the network did not {action} within {waited:?}")]
+    Timeout {
+        /// What was attempted.
+        action: String,
+        /// How long.
+        waited: Duration,
+    },
+    /// The link was closed.
+    #[error("the link to the network was closed")]
+    Closed,
+}
+
+/// What travels: bytes, what they are, and what goes along.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// The message.
+    pub payload: Vec<u8>,
+    /// What it is, in the engine's terms.
+    pub encoding: String,
+    /// What goes along with it.
+    pub attachment: Vec<u8>,
+    /// Whether it says that its sender has gone.
+    pub is_farewell: bool,
+}
+
+/// What a link does with frames that have no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quality {
+    /// Nothing is lost as long as memory lasts: they are sent again after a loss.
+    Reliable {
+        /// How many frames are kept for that.
+        cache: usize,
+    },
+    /// They are dropped on the way.
+    Lossy,
+    /// The newest alone matters: it is kept for those who come later.
+    Newest,
+}
+
+/// Sends frames under one key.
+pub trait Sink: fmt::Debug + Send + Sync {
+    /// Queues a frame. Never waits.
+    fn try_send(&self, frame: Frame) -> Sent;
+    /// Whether anybody receives them.
+    fn has_receivers(&self) -> bool;
+}
+
+/// What a source gives.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A frame, and the key under which it was sent.
+    Frame(String, Frame),
+    /// Nothing came in time.
+    Nothing,
+    /// The link was closed.
+    Closed,
+}
+
+/// Receives frames of one key expression.
+pub trait Source: fmt::Debug + Send + Sync {
+    /// The next frame, waiting no longer than `timeout`.
+    fn receive(&self, timeout: Duration) -> Received;
+    /// Frames that were dropped here since it was asked last, because they were not received fast enough.
+    fn take_dropped(&self) -> u64;
+    /// Ends the wait of whoever receives, and any that it would begin.
+    fn close(&self);
+}
+
+/// One of the answers to a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// An answer.
+    Frame(Frame),
+    /// An error in place of one.
+    Failure(Frame),
+    /// There are no more.
+    End,
+}
+
+/// A question, and the way back.
+pub trait Question: fmt::Debug + Send {
+    /// What is asked.
+    fn frame(&self) -> &Frame;
+    /// Answers. Never waits for who asked.
+    fn answer(&self, frame: Frame);
+    /// Answers with an error.
+    fn fail(&self, frame: Frame);
+}
+
+/// A key expression, watched for tokens.
+pub type OnToken = Box<dyn FnMut(&str, bool) + Send>;
+/// Takes questions as they come.
+pub type OnQuestion = Box<dyn Fn(Box<dyn Question>) + Send + Sync>;
+/// Takes answers as they come, the last of them [`Answer::End`].
+pub type OnAnswer = Box<dyn FnMut(Answer) + Send>;
+/// Something that is declared as long as it is kept.
+pub type Kept = Box<dyn fmt::Debug + Send + Sync>;
+
+/// An engine that carries frames between machines.
+///
+/// No callback may block: an engine may call it on the thread that serves everything.
+pub trait Link: fmt::Debug + Send + Sync {
+    /// What tells this end from all others: lower-case hexadecimal digits.
+    fn id(&self) -> String;
+    /// Sends under `key`. At most `room` bytes are queued.
+    ///
+    /// # Errors
+    /// [`LinkError`]
+    fn sink(&self, key: &str, quality: Quality, room: usize) -> Result<Arc<dyn Sink>, LinkError>;
+    /// Receives what others send under keys that `expression` includes. At most `room` bytes wait; the oldest go.
+    ///
+    /// # Errors
+    /// [`LinkError`]
+    fn source(&self, expression: &str, quality: Quality, room: usize) -> Result<Arc<dyn Source>, LinkError>;
+    /// Answers what others ask under `key`. Of several who do so under one key, one is asked.
+    ///
+    /// # Errors
+    /// [`LinkError`]
+    fn serve(&self, key: &str, on_question: OnQuestion) -> Result<Kept, LinkError>;
+    /// Asks whoever answers under `key`. Nobody there is [`Answer::End`] and nothing before it, at once.
+    ///
+    /// # Errors
+    /// [`LinkError`]
+    fn ask(&self, key: &str, frame: Frame, timeout: Duration, on_answer: OnAnswer) -> Result<(), LinkError>;
+    /// Whether anybody answers under `key`, as [`Asking::is_answered`] says from then on.
+    ///
+    /// # Errors
+    /// [`LinkError`]
+    fn asking(&self, key: &str) -> Result<Box<dyn Asking>, LinkError>;
+    /// Shows `key` to all others as long as what is returned is kept, and this end is reached.
+    ///
+    /// # Errors
+    /// [`LinkError`]
+    fn token(&self, key: &str) -> Result<Kept, LinkError>;
+    /// Tells of tokens of others under `expression`: those that are there, that come, and that go.
+    ///
+    /// # Errors
+    /// [`LinkError`]
+    fn watch(&self, expression: &str, on_token: OnToken) -> Result<Kept, LinkError>;
+    /// How many other ends this one is connected to.
+    fn connections(&self) -> usize;
+    /// Ends everything, within `timeout`.
+    ///
+    /// # Errors
+    /// [`LinkError::Timeout`]
+    fn close(&self, timeout: Duration) -> Result<(), LinkError>;
+}
+
+/// Somebody who may be asked.
+pub trait Asking: fmt::Debug + Send + Sync {
+    /// Whether somebody answers.
+    fn is_answered(&self) -> bool;
+}
+
+/// A link that several threads use.
+pub type SharedLink = Arc<dyn Link>;

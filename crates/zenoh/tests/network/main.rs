@@ -1,0 +1,4 @@
+//! Two domains and the network between them, on loopback.
+
+mod patterns;
+mod stage;
