@@ -127,7 +127,7 @@ fn bytes_of(bytes: Option<&ZBytes>) -> Vec<u8> {
 struct ZenohSink {
     room: Arc<Room<Frame>>,
     is_matched: Arc<AtomicBool>,
-    /// Whether a frame is kept although nobody receives it yet.
+    /// Whether a frame is kept although nobody receives it: for those who come later, or come back.
     keeps: bool,
     thread: Option<JoinHandle<()>>,
 }
@@ -365,7 +365,7 @@ impl Link for Zenoh {
                 action: "to start a thread".to_owned(),
                 reason: error.to_string(),
             })?;
-        Ok(Arc::new(ZenohSink { room, is_matched, keeps: quality == Quality::Newest, thread: Some(thread) }))
+        Ok(Arc::new(ZenohSink { room, is_matched, keeps: quality != Quality::Lossy, thread: Some(thread) }))
     }
 
     fn source(&self, expression: &str, quality: Quality, room: usize) -> Result<Arc<dyn Source>, LinkError> {

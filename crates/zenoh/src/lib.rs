@@ -9,8 +9,10 @@
 #![deny(unsafe_code)]
 
 mod bridge;
+mod check;
 mod engine;
 mod envelope;
+mod file;
 mod gateway;
 mod link;
 mod names;
@@ -20,8 +22,11 @@ mod settings;
 mod types;
 
 pub use bridge::{Bridge, BridgeError, BridgeOptions, Counts, Crossing, Status};
+pub use check::{CheckReport, GatewayReport, check};
 pub use engine::Zenoh;
+pub use file::{Configuration, FileError};
 pub use gateway::{Gateway, GatewayError, Network};
 pub use link::*;
+pub use names::{key_of, name_of};
 pub use rules::{Direction, NamePattern, NamePatternError, Rules};
 pub use settings::{Settings, Tls};

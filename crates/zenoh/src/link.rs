@@ -14,7 +14,7 @@ pub enum Sent {
     Sent,
     /// As much is queued as may be.
     Full,
-    /// There is nobody to send it to.
+    /// There is nobody to send it to, and it is not kept for anybody.
     NotConnected,
     /// The link was closed.
     Closed,

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use tidepost::Pattern;
 
 /// The chunk after the realm under which a pattern's names lie.
-pub(crate) const fn chunk_of(pattern: Pattern) -> Option<&'static str> {
+const fn chunk_of(pattern: Pattern) -> Option<&'static str> {
     Some(match pattern {
         Pattern::Topic => "t",
         Pattern::Service => "s",
@@ -19,6 +19,28 @@ pub(crate) const fn chunk_of(pattern: Pattern) -> Option<&'static str> {
         Pattern::Signal => "n",
         _ => return None,
     })
+}
+
+/// The key of a name: what a client of the engine publishes, subscribes to or asks under.
+///
+/// ```
+/// use tidepost::Pattern;
+///
+/// let key = tidepost_zenoh::key_of("tidepost", Pattern::Topic, "arm/left/100%");
+/// assert_eq!(key.as_deref(), Some("tidepost/t/arm/left/100%25"));
+/// assert_eq!(tidepost_zenoh::name_of("tidepost", &key.unwrap()), Some((Pattern::Topic, "arm/left/100%".to_owned())));
+/// ```
+///
+/// `None` if the pattern does not cross.
+pub fn key_of(realm: &str, pattern: Pattern, name: &str) -> Option<String> {
+    Some(format!("{realm}/{}/{}", chunk_of(pattern)?, escape(name)))
+}
+
+/// The pattern and the name of a key; `None` if it is the key of none.
+pub fn name_of(realm: &str, key: &str) -> Option<(Pattern, String)> {
+    let (chunk, name) = key.strip_prefix(realm)?.strip_prefix('/')?.split_once('/')?;
+    let pattern = Pattern::ALL.into_iter().find(|pattern| chunk_of(*pattern) == Some(chunk))?;
+    Some((pattern, unescape(name)?))
 }
 
 /// A name as the end of a key.
@@ -48,7 +70,7 @@ fn escape_character(character: char, escaped: &mut String) {
 }
 
 /// The name that is written so, if there is one.
-pub(crate) fn unescape(key: &str) -> Option<String> {
+fn unescape(key: &str) -> Option<String> {
     let chunks: Option<Vec<String>> = key.split('/').map(unescape_chunk).collect();
     let name = chunks?.join("/");
     // Each name has one way to be written: whatever comes from elsewhere would otherwise be a second one.

@@ -11,7 +11,8 @@ use tidepost::{EndpointId, Node, Pattern, StateError, StateWriter, TypeDescripto
 use super::remotes::Remotes;
 use super::status::{Crossing, Status};
 use super::{BridgeError, BridgeOptions, NODE_NAME};
-use crate::envelope::{DomainId, Sender};
+use crate::check::time_key;
+use crate::envelope::{DomainId, Sender, now_ns};
 use crate::link::{Answer, Frame, Kept, LinkError, SharedLink};
 use crate::names;
 use crate::types::{self, Declared, TypeError};
@@ -58,11 +59,10 @@ impl Context {
 
     /// The key of a name.
     pub(crate) fn key(&self, pattern: Pattern, name: &str) -> Result<String, LinkError> {
-        let chunk = names::chunk_of(pattern).ok_or_else(|| LinkError::Engine {
+        names::key_of(&self.options.realm, pattern, name).ok_or_else(|| LinkError::Engine {
             action: format!("{pattern} `{name}`"),
             reason: "it does not cross".to_owned(),
-        })?;
-        Ok(format!("{}/{chunk}/{}", self.options.realm, names::escape(name)))
+        })
     }
 
     /// The claim on the domain, unless somebody else has it.
@@ -90,7 +90,12 @@ impl Context {
                 }
             }),
         )?;
-        Ok(vec![own, watched])
+        let time = || now_ns().to_le_bytes().to_vec();
+        let timed = self.link.serve(
+            &time_key(&self.options.realm, &self.domain.to_string()),
+            Box::new(move |question| question.answer(Frame { payload: time(), ..Frame::default() })),
+        )?;
+        Ok(vec![own, watched, timed])
     }
 
     /// Something went wrong.

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidepost::{Copied, Overflow, Publisher, Relayed, SendError, Subscriber, Untyped};
 
@@ -19,6 +19,9 @@ use crate::types;
 
 /// How long a wait may last before it is looked whether it is to end.
 const SLICE: Duration = Duration::from_millis(200);
+/// How long a topic goes on to be read here when nobody receives it there any more: whoever was cut off, and comes back within this
+/// time, gets what is kept.
+const LINGER: Duration = Duration::from_secs(30);
 /// Publishers of one topic on other machines that are told apart.
 const PUBLISHERS_MAX: usize = 1024;
 
@@ -39,6 +42,8 @@ pub(super) struct TopicOut {
     name: String,
     sink: Arc<dyn Sink>,
     worker: Option<Worker>,
+    /// When somebody received it last.
+    received_at: Instant,
     counters: Arc<Counters>,
     /// Publishers that were there at the last look, and those that were gone at it.
     here: Vec<Endpoint>,
@@ -57,7 +62,8 @@ impl TopicOut {
         let sink = context.link.sink(&key, quality, context.options.room_bytes)?;
         let (context, name) = (Arc::clone(context), name.to_owned());
         let (here, leaving, counters) = Default::default();
-        let mut port = Self { context, name, sink, worker: None, counters, here, leaving };
+        let received_at = Instant::now();
+        let mut port = Self { context, name, sink, worker: None, received_at, counters, here, leaving };
         port.move_on(local)?;
         Ok(port)
     }
@@ -98,12 +104,15 @@ fn envelope_of(context: &Context, sender: Sender, overflow: Overflow, sequence: 
 impl Port for TopicOut {
     fn move_on(&mut self, local: &Local) -> Result<(), PortError> {
         self.say_farewell(local);
-        match &self.worker {
-            Some(worker) if worker.is_over() => self.worker = None,
-            Some(_) if !self.sink.has_receivers() => self.worker = None,
-            Some(_) => {}
-            None if self.sink.has_receivers() => self.worker = Some(self.start(local)?),
-            None => {}
+        let has_receivers = self.sink.has_receivers();
+        if has_receivers {
+            self.received_at = Instant::now();
+        }
+        let is_over = self.worker.as_ref().is_some_and(Worker::is_over);
+        if is_over || !has_receivers && self.received_at.elapsed() > LINGER {
+            self.worker = None;
+        } else if self.worker.is_none() && has_receivers {
+            self.worker = Some(self.start(local)?);
         }
         Ok(())
     }
@@ -194,6 +203,7 @@ impl TopicIn {
             name: name.to_owned(),
             counters: Arc::clone(&counters),
             publishers: HashMap::new(),
+            absent: HashMap::new(),
             refused: HashSet::new(),
             departures: context.remotes.departures(),
         };
@@ -224,7 +234,13 @@ struct Standin {
     message_type: tidepost::TypeDescriptor,
     encoding: String,
     domain: Option<DomainId>,
-    /// The number that is due, once there has been one.
+    due: Due,
+}
+
+/// What is due of a publisher.
+#[derive(Clone, Copy, Default)]
+struct Due {
+    /// The next number, once there has been one.
     next: Option<u64>,
     /// Messages that were lost since the last that was published here.
     lost: u64,
@@ -239,6 +255,8 @@ struct Publishing {
     name: String,
     counters: Arc<Counters>,
     publishers: HashMap<Origin, Standin>,
+    /// What was due of those whose machines have gone: they may come back.
+    absent: HashMap<Origin, Due>,
     /// Those whose messages cannot be published, and their encodings: told once.
     refused: HashSet<(Origin, String)>,
     departures: u64,
@@ -266,7 +284,12 @@ impl Publishing {
         if departures != self.departures {
             self.departures = departures;
             let remotes = &self.context.remotes;
-            self.publishers.retain(|_, standin| remotes.is_there(standin.domain));
+            let gone = self.publishers.extract_if(|_, standin| !remotes.is_there(standin.domain));
+            self.absent.extend(gone.map(|(origin, standin)| (origin, standin.due)));
+            if self.absent.len() > PUBLISHERS_MAX {
+                // Whoever was gone that long has gone.
+                self.absent.clear();
+            }
         }
     }
 
@@ -279,6 +302,7 @@ impl Publishing {
         }
         if frame.is_farewell {
             self.publishers.remove(&origin);
+            self.absent.remove(&origin);
             self.refused.retain(|(refused, _)| *refused != origin);
             return Ok(());
         }
@@ -288,8 +312,9 @@ impl Publishing {
                 Counters::add(&self.counters.refused, 1);
                 return Ok(());
             }
-            let before = self.publishers.remove(&origin);
-            match self.standin(&frame, envelope, before) {
+            let before = self.publishers.remove(&origin).map(|standin| standin.due);
+            let due = before.or_else(|| self.absent.remove(&origin)).unwrap_or_default();
+            match self.standin(&frame, envelope, due) {
                 Ok(standin) => _ = self.publishers.insert(origin, standin),
                 Err(error) => {
                     self.refused.insert((origin, frame.encoding));
@@ -302,12 +327,7 @@ impl Publishing {
     }
 
     /// Who publishes here for the one that has sent this, and counts on from what was there before.
-    fn standin(
-        &self,
-        frame: &Frame,
-        envelope: Option<Envelope>,
-        before: Option<Standin>,
-    ) -> Result<Standin, PortError> {
+    fn standin(&self, frame: &Frame, envelope: Option<Envelope>, due: Due) -> Result<Standin, PortError> {
         if self.publishers.len() >= PUBLISHERS_MAX {
             return Err(
                 format!("it has {PUBLISHERS_MAX} publishers on other machines, which is the limit").into()
@@ -322,8 +342,7 @@ impl Publishing {
         if let Some(refused) = publisher.refusals().into_iter().next() {
             self.context.note(format!("topic `{}`: {refused}", self.name));
         }
-        let (next, lost) = before.map_or((None, 0), |before| (before.next, before.lost));
-        Ok(Standin { publisher, message_type, encoding: frame.encoding.clone(), domain, next, lost })
+        Ok(Standin { publisher, message_type, encoding: frame.encoding.clone(), domain, due })
     }
 }
 
@@ -340,31 +359,31 @@ impl Standin {
             return Err(format!("a message of {given} B is none of the type {message_type}").into());
         }
         if let Some(sequence) = sequence {
-            let due = self.next.unwrap_or(sequence);
+            let due = self.due.next.unwrap_or(sequence);
             let Some(missing) = sequence.checked_sub(due) else {
                 // It has come before.
                 return Ok(());
             };
-            self.lost = self.lost.saturating_add(missing);
+            self.due.lost = self.due.lost.saturating_add(missing);
             Counters::add(&counters.lost, missing);
-            self.next = Some(sequence.saturating_add(1));
+            self.due.next = Some(sequence.saturating_add(1));
         }
-        let header = Relayed { lost: self.lost };
+        let header = Relayed { lost: self.due.lost };
         while !stop.is_set() {
             match self.publisher.send_with_timeout(&header, Untyped::new(message), SLICE) {
                 Ok(()) => {
-                    self.lost = 0;
+                    self.due.lost = 0;
                     Counters::add(&counters.crossed, 1);
                     return Ok(());
                 }
                 Err(SendError::Timeout { .. }) => {}
                 Err(SendError::Full { .. }) => {
-                    self.lost = self.lost.saturating_add(1);
+                    self.due.lost = self.due.lost.saturating_add(1);
                     Counters::add(&counters.lost, 1);
                     return Ok(());
                 }
                 Err(error) => {
-                    self.lost = self.lost.saturating_add(1);
+                    self.due.lost = self.due.lost.saturating_add(1);
                     return Err(error.into());
                 }
             }

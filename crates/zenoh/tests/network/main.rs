@@ -1,4 +1,6 @@
 //! Two domains and the network between them, on loopback.
 
+mod faults;
 mod patterns;
+mod shim;
 mod stage;

@@ -87,7 +87,10 @@ fn a_service_answers_fails_and_streams() {
         assert_eq!(&*client.call(b"abc", PATIENCE).expect("it answers"), b"cba");
     }
     let error = client.call(b"", PATIENCE).map(|answer| answer.to_vec()).expect_err("it fails");
-    assert!(matches!(error, CallError::Failed { .. }) && error.to_string().contains("nothing to say"), "{error}");
+    assert!(
+        matches!(error, CallError::Failed { .. }) && error.to_string().contains("nothing to say"),
+        "{error}"
+    );
     let parts = client.call_parts(b"abcde", PATIENCE).expect("it is asked");
     let parts: Result<Vec<Vec<u8>>, _> = parts.map(|part| part.map(|part| part.to_vec())).collect();
     assert_eq!(parts.expect("all of them come"), [b"ab".to_vec(), b"cd".to_vec(), b"e".to_vec()]);

@@ -1,0 +1,318 @@
+//! The fears: a message that is lost without a word, one that comes twice, one that goes in circles, and a machine that takes others down
+//! with it.
+
+use std::time::{Duration, Instant};
+
+use tidepost::{CallError, Event, Node, Overflow, Publisher, Subscriber};
+use tidepost_zenoh::{NamePattern, Settings};
+
+use crate::shim::Shim;
+use crate::stage::{Domain, PATIENCE, Pair, connecting, listening, until};
+
+fn publisher(node: &Node, topic: &str) -> Publisher<u64> {
+    node.topic(topic).publisher(Overflow::Block).expect("the topic is ours")
+}
+
+fn subscriber(node: &Node, topic: &str) -> Subscriber<u64> {
+    node.topic(topic).subscriber().expect("the types agree")
+}
+
+/// The next message, and how many are missing before it.
+fn next(subscriber: &mut Subscriber<u64>) -> (u64, u64) {
+    let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
+    (*sample, sample.lost())
+}
+
+fn comes_no_more(subscriber: &mut Subscriber<u64>) {
+    let more = subscriber.recv_timeout(Duration::from_millis(300)).expect("receiving succeeds");
+    assert!(more.is_none(), "{more:?} came twice");
+}
+
+/// Sends until the first arrives at each, and then ten more, each of which arrives once.
+fn each_arrives_once(publisher: &mut Publisher<u64>, subscribers: &mut [&mut Subscriber<u64>]) {
+    // Whoever is reached over several machines is reached when the last of them knows of it.
+    let mut number = 0;
+    for subscriber in subscribers.iter_mut() {
+        until("it is reached", || {
+            number += 1;
+            publisher.send(&number).expect("there is room");
+            subscriber.recv_timeout(Duration::from_millis(100)).expect("receiving succeeds").is_some()
+        });
+    }
+    let last = number;
+    for number in last + 1..=last + 10 {
+        publisher.send(&number).expect("there is room");
+    }
+    for subscriber in subscribers {
+        let mut due = None;
+        loop {
+            let (got, lost) = next(subscriber);
+            assert!(
+                lost == 0 && due.is_none_or(|due| due == got),
+                "{got} where {due:?} was due, {lost} lost"
+            );
+            due = Some(got + 1);
+            if got == last + 10 {
+                break;
+            }
+        }
+        comes_no_more(subscriber);
+    }
+}
+
+#[test]
+fn only_what_is_allowed_crosses() {
+    let domains = [Domain::new("east"), Domain::new("west")];
+    let east = domains[0].gateway(&listening());
+    let mut options = domains[1].options();
+    let pattern = |text: &str| text.parse::<NamePattern>().expect("it is one");
+    options.rules.allow_in = vec![pattern("topic/open/**")];
+    options.rules.deny_in = vec![pattern("topic/open/secret")];
+    let west = tidepost_zenoh::Gateway::start(&connecting(&east), options).expect("the network is there");
+    until("both see each other", || west.status().machines.len() == 1);
+    let nodes = [domains[0].node(), domains[1].node()];
+    let names = ["closed", "open/secret", "open/a"];
+    let mut publishers = names.map(|name| publisher(&nodes[0], name));
+    let mut subscribers = names.map(|name| subscriber(&nodes[1], name));
+    publishers[2].wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    for publisher in &mut publishers {
+        publisher.send(&7).expect("there is room");
+    }
+    assert_eq!(next(&mut subscribers[2]), (7, 0));
+    comes_no_more(&mut subscribers[0]);
+    comes_no_more(&mut subscribers[1]);
+    assert_eq!(publishers.each_ref().map(Publisher::subscribers), [0, 0, 1], "nobody there wants the others");
+}
+
+#[test]
+fn of_two_gateways_of_one_domain_one_stands_by_and_takes_over() {
+    let pair = Pair::new();
+    let [east, west] = pair.nodes();
+    let second = pair.domains[1].gateway(&connecting(&pair.gateways[0]));
+    let mut publisher = publisher(&east, "t");
+    let (mut remote, mut local) = (subscriber(&west, "t"), subscriber(&east, "t"));
+    each_arrives_once(&mut publisher, &mut [&mut remote, &mut local]);
+    assert!(!second.status().is_active && pair.gateways[1].status().is_active);
+    let Pair { gateways: [first, active], domains } = pair;
+    drop(active);
+    until("the second takes over", || second.status().is_active);
+    each_arrives_once(&mut publisher, &mut [&mut remote, &mut local]);
+    drop((publisher, remote, local, east, west, first, second, domains));
+}
+
+#[test]
+fn in_a_triangle_nothing_comes_twice() {
+    let domains = ["a", "b", "c"].map(Domain::new);
+    let first = domains[0].gateway(&listening());
+    let both = |to: &[&tidepost_zenoh::Gateway]| Settings {
+        connect: to.iter().flat_map(|gateway| gateway.addresses()).collect(),
+        ..listening()
+    };
+    let second = domains[1].gateway(&both(&[&first]));
+    let third = domains[2].gateway(&both(&[&first, &second]));
+    let gateways = [first, second, third];
+    until("all see all", || gateways.iter().all(|gateway| gateway.status().machines.len() == 2));
+    let nodes = domains.each_ref().map(Domain::node);
+    for from in 0..3 {
+        let topic = format!("ring/{from}");
+        let mut publisher = publisher(&nodes[from], &topic);
+        let [mut a, mut b, mut c] = nodes.each_ref().map(|node| subscriber(node, &topic));
+        each_arrives_once(&mut publisher, &mut [&mut a, &mut b, &mut c]);
+    }
+}
+
+#[test]
+fn in_a_chain_the_middle_relays() {
+    let domains = ["a", "relay", "b"].map(Domain::new);
+    let relay = domains[1].gateway(&listening());
+    let ends = [&domains[0], &domains[2]].map(|domain| domain.gateway(&connecting(&relay)));
+    until("the ends see all", || ends.iter().all(|gateway| gateway.status().machines.len() == 2));
+    let nodes = domains.each_ref().map(Domain::node);
+    let mut publisher = publisher(&nodes[0], "t");
+    let (mut middle, mut end) = (subscriber(&nodes[1], "t"), subscriber(&nodes[2], "t"));
+    each_arrives_once(&mut publisher, &mut [&mut middle, &mut end]);
+}
+
+/// Two domains with a wire between them that can be cut.
+struct Wired {
+    west: tidepost_zenoh::Gateway,
+    east: tidepost_zenoh::Gateway,
+    shim: Shim,
+    domains: [Domain; 2],
+}
+
+impl Wired {
+    fn new() -> Self {
+        let domains = [Domain::new("east"), Domain::new("west")];
+        let east = domains[0].gateway(&listening());
+        let shim = Shim::to(&east.addresses()[0]);
+        let settings = Settings { connect: vec![shim.address().to_owned()], ..Settings::default() };
+        let west = domains[1].gateway(&settings);
+        let wired = Self { west, east, shim, domains };
+        wired.sees_each_other(true);
+        wired
+    }
+
+    fn sees_each_other(&self, is_so: bool) {
+        let sees = |gateway: &tidepost_zenoh::Gateway| !gateway.status().machines.is_empty();
+        until("both see the same", || sees(&self.east) == is_so && sees(&self.west) == is_so);
+    }
+}
+
+/// Sends through a cut of this length; every number arrives or is counted as lost.
+fn every_number_is_accounted_for(cut: Duration) {
+    let wired = Wired::new();
+    let nodes = wired.domains.each_ref().map(Domain::node);
+    let mut publisher = publisher(&nodes[0], "t");
+    let mut subscriber = subscriber(&nodes[1], "t");
+    each_arrives_once(&mut publisher, &mut [&mut subscriber]);
+    let before = subscriber.lost();
+    publisher.send(&0).expect("there is room");
+    assert_eq!(next(&mut subscriber), (0, 0));
+    let (start, mut sent) = (Instant::now(), 0);
+    wired.shim.cut();
+    let mut is_cut = true;
+    while is_cut || start.elapsed() < cut + Duration::from_secs(1) {
+        if is_cut && start.elapsed() > cut {
+            wired.shim.heal();
+            wired.sees_each_other(true);
+            is_cut = false;
+        }
+        sent += 1;
+        publisher.send_timeout(&sent, PATIENCE).expect("a network that is gone holds nobody up");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Those after the cut tell what is missing, if anything is.
+    let (mut last, mut lost) = (0, 0);
+    until("the last arrives", || {
+        sent += 1;
+        publisher.send(&sent).expect("there is room");
+        while let Some(sample) =
+            subscriber.recv_timeout(Duration::from_millis(20)).expect("receiving succeeds")
+        {
+            assert_eq!(*sample, last + 1 + sample.lost(), "every number arrives or is counted");
+            last = *sample;
+            lost += sample.lost();
+        }
+        last + 20 > sent
+    });
+    assert_eq!(subscriber.lost() - before, lost, "what samples say is what the subscriber says");
+    let gaps: u64 = std::iter::from_fn(|| subscriber.try_event())
+        .map(|event| if let Event::Gap { lost, .. } = event { lost } else { 0 })
+        .sum();
+    assert!(lost == 0 || gaps <= lost, "{gaps} of {lost}");
+    println!("{sent} sent, {lost} lost, cut for {cut:?}");
+}
+
+#[test]
+fn nothing_is_lost_silently_in_a_cut_shorter_than_the_lease() {
+    every_number_is_accounted_for(Duration::from_millis(900));
+}
+
+#[test]
+fn nothing_is_lost_silently_in_a_cut_longer_than_the_lease() {
+    every_number_is_accounted_for(Duration::from_secs(5));
+}
+
+#[test]
+fn a_slow_wire_delays_and_loses_nothing() {
+    let wired = Wired::new();
+    wired.shim.delay(Duration::from_millis(20));
+    let nodes = wired.domains.each_ref().map(Domain::node);
+    let mut publisher = publisher(&nodes[0], "t");
+    let mut subscriber = subscriber(&nodes[1], "t");
+    each_arrives_once(&mut publisher, &mut [&mut subscriber]);
+    for number in 0..2000 {
+        publisher.send(&number).expect("there is room");
+    }
+    for number in 0..2000 {
+        assert_eq!(next(&mut subscriber), (number, 0));
+    }
+}
+
+#[test]
+fn a_call_whose_machine_has_gone_is_unreachable() {
+    let wired = Wired::new();
+    let nodes = wired.domains.each_ref().map(Domain::node);
+    let mut server = nodes[0].service::<u64, u64>("slow").server().expect("it is ours");
+    let mut client = nodes[1].service::<u64, u64>("slow").client().expect("it is there");
+    client.wait_for_servers(1, PATIENCE).expect("the gateway serves");
+    let call = client.send(&1, PATIENCE).expect("it is asked");
+    // It has arrived, and is never answered.
+    let request = server.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was asked");
+    wired.shim.cut();
+    let error = client.wait(call, PATIENCE).map(|answer| *answer).expect_err("nobody answers");
+    assert!(matches!(error, CallError::Unreachable { .. }), "{error}");
+    until("nobody serves any more", || client.servers() == 0);
+    let error = client.call(&1, PATIENCE).map(|answer| *answer).expect_err("nobody is there");
+    assert!(matches!(error, CallError::NoServer { .. }), "{error}");
+    drop(request);
+}
+
+#[test]
+fn a_call_that_is_given_up_is_cancelled_on_the_other_machine() {
+    let pair = Pair::new();
+    let [east, west] = pair.nodes();
+    let mut server = east.service::<u64, u64>("slow").server().expect("it is ours");
+    let mut client = west.service::<u64, u64>("slow").client().expect("it is there");
+    client.wait_for_servers(1, PATIENCE).expect("the gateway serves");
+    let call = client.send(&1, PATIENCE).expect("it is asked");
+    let request = server.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was asked");
+    assert!(!request.is_cancelled());
+    client.cancel(call);
+    until("the server sees it", || request.is_cancelled());
+    drop(request);
+    let handle = server.handle();
+    let serving = std::thread::spawn(move || server.serve(|asked| Ok::<u64, &str>(asked + 1)));
+    assert_eq!(*client.call(&41, PATIENCE).expect("it answers others"), 42);
+    handle.cancel();
+    serving.join().expect("it does not panic").expect("it served");
+}
+
+#[test]
+fn another_type_is_refused_and_told() {
+    let pair = Pair::new();
+    let [east, west] = pair.nodes();
+    let mut publisher = publisher(&east, "t");
+    let mut other = west.topic::<[u32]>("t").subscriber().expect("nobody has another type here yet");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    publisher.send(&1).expect("there is room");
+    let told = |event: &Event| matches!(event, Event::Refused(refused) if refused.difference.is_some());
+    until("it is told", || std::iter::from_fn(|| other.try_event()).any(|event| told(&event)));
+    assert!(other.try_recv().expect("receiving succeeds").is_none());
+}
+
+#[test]
+fn who_does_not_read_there_holds_nobody_up() {
+    let pair = Pair::new();
+    let [east, west] = pair.nodes();
+    let mut busy = east.topic::<[u8]>("busy").publisher(Overflow::Block).expect("the topic is ours");
+    let stuck = west.topic::<[u8]>("busy").subscriber().expect("the types agree");
+    busy.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    let mut publisher = publisher(&east, "other");
+    let mut subscriber = subscriber(&west, "other");
+    each_arrives_once(&mut publisher, &mut [&mut subscriber]);
+    // More than every buffer on the way takes.
+    let message = vec![7; 1 << 20];
+    for _ in 0..100 {
+        busy.send_timeout(&message, PATIENCE).expect("a slow reader elsewhere holds nobody up here");
+    }
+    each_arrives_once(&mut publisher, &mut [&mut subscriber]);
+    drop(stuck);
+}
+
+#[test]
+fn a_gateway_closes_in_time_on_a_dead_wire() {
+    let wired = Wired::new();
+    let nodes = wired.domains.each_ref().map(Domain::node);
+    let mut publisher = publisher(&nodes[0], "t");
+    let subscriber = subscriber(&nodes[1], "t");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    wired.shim.cut();
+    publisher.send(&1).expect("there is room");
+    let Wired { west, east, shim, domains } = wired;
+    // It may take long, and a closing that waits for ever would.
+    drop(east);
+    drop(west);
+    drop((nodes, subscriber, shim, domains));
+}
