@@ -95,13 +95,10 @@ impl Settings {
         }
     }
 
-    /// Whoever listens relays what the others say to each other; whoever only connects leaves that to them.
+    /// A router connects to any number of others, goes on trying in the background, and relays what they say to each other; a
+    /// client does none of that, and a peer does not relay.
     fn mode(&self) -> &'static str {
-        match (self.listen.is_empty(), self.discovers) {
-            (_, true) => "peer",
-            (false, false) => "router",
-            (true, false) => "client",
-        }
+        if self.discovers { "peer" } else { "router" }
     }
 
     /// The engine's own configuration, with nothing left to its defaults that matters.

@@ -19,6 +19,8 @@ use crate::types::{self, Declared, TypeError};
 
 /// Troubles that are remembered.
 const TROUBLES_MAX: usize = 32;
+/// Types of others that are remembered.
+const TYPES_MAX: usize = 1024;
 /// How long a gateway may take to say what a type is.
 const TYPE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -172,7 +174,12 @@ impl Context {
         match answers.recv_timeout(TYPE_TIMEOUT + TYPE_TIMEOUT) {
             Ok(Answer::Frame(frame)) => {
                 let descriptor = types::from_json(&name, hash, &frame.payload)?;
-                lock(&self.known).insert(hash, descriptor.clone());
+                let mut known = lock(&self.known);
+                if known.len() >= TYPES_MAX {
+                    // They are asked for again.
+                    known.clear();
+                }
+                known.insert(hash, descriptor.clone());
                 Ok(descriptor)
             }
             _ => Err(unknown()),

@@ -4,10 +4,10 @@
 //! missing in the numbers, and is told to subscribers on the other side as any loss is.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tidepost::{Copied, Overflow, Publisher, Relayed, SendError, Subscriber, Untyped};
+use tidepost::{Copied, EndpointId, Overflow, Publisher, Relayed, SendError, Subscriber, Untyped};
 
 use super::census::{Endpoint, Local};
 use super::context::{Context, sender_of};
@@ -24,6 +24,9 @@ const SLICE: Duration = Duration::from_millis(200);
 const LINGER: Duration = Duration::from_secs(30);
 /// Publishers of one topic on other machines that are told apart.
 const PUBLISHERS_MAX: usize = 1024;
+
+/// What publishers of a topic do when they are full.
+type Policies = Arc<Mutex<HashMap<EndpointId, Overflow>>>;
 
 /// The policy of a publisher of this name.
 pub(super) fn overflow_of(policy: &str) -> Overflow {
@@ -45,6 +48,8 @@ pub(super) struct TopicOut {
     /// When somebody received it last.
     received_at: Instant,
     counters: Arc<Counters>,
+    /// What publishers do when they are full.
+    policies: Policies,
     /// Publishers that were there at the last look, and those that were gone at it.
     here: Vec<Endpoint>,
     leaving: Vec<Endpoint>,
@@ -61,23 +66,23 @@ impl TopicOut {
         };
         let sink = context.link.sink(&key, quality, context.options.room_bytes)?;
         let (context, name) = (Arc::clone(context), name.to_owned());
-        let (here, leaving, counters) = Default::default();
+        let (here, leaving, counters, policies) = Default::default();
         let received_at = Instant::now();
-        let mut port = Self { context, name, sink, worker: None, received_at, counters, here, leaving };
+        let mut port =
+            Self { context, name, sink, worker: None, received_at, counters, policies, here, leaving };
         port.move_on(local)?;
         Ok(port)
     }
 
-    fn start(&self, local: &Local) -> Result<Worker, PortError> {
+    fn start(&self) -> Result<Worker, PortError> {
         let topic = self.context.node.topic_dyn(&self.name).copied();
         let subscriber = topic.subscriber()?;
-        let policies = local.senders.iter().map(|sender| (sender.id, overflow_of(sender.policy))).collect();
         let mut passing = Passing {
             context: Arc::clone(&self.context),
             sink: Arc::clone(&self.sink),
             counters: Arc::clone(&self.counters),
-            policies,
-            encodings: HashMap::new(),
+            policies: Arc::clone(&self.policies),
+            senders: HashMap::new(),
         };
         let handle = subscriber.handle();
         Worker::start(move || handle.cancel(), move |stop| passing.pass_all(subscriber, stop))
@@ -104,6 +109,8 @@ fn envelope_of(context: &Context, sender: Sender, overflow: Overflow, sequence: 
 impl Port for TopicOut {
     fn move_on(&mut self, local: &Local) -> Result<(), PortError> {
         self.say_farewell(local);
+        let policies = local.senders.iter().map(|sender| (sender.id, overflow_of(sender.policy)));
+        *self.policies.lock().unwrap_or_else(PoisonError::into_inner) = policies.collect();
         let has_receivers = self.sink.has_receivers();
         if has_receivers {
             self.received_at = Instant::now();
@@ -112,7 +119,7 @@ impl Port for TopicOut {
         if is_over || !has_receivers && self.received_at.elapsed() > LINGER {
             self.worker = None;
         } else if self.worker.is_none() && has_receivers {
-            self.worker = Some(self.start(local)?);
+            self.worker = Some(self.start()?);
         }
         Ok(())
     }
@@ -133,9 +140,9 @@ struct Passing {
     context: Arc<Context>,
     sink: Arc<dyn Sink>,
     counters: Arc<Counters>,
-    policies: HashMap<tidepost::EndpointId, Overflow>,
-    /// What messages of each publisher are.
-    encodings: HashMap<tidepost::EndpointId, String>,
+    policies: Policies,
+    /// What messages of each publisher are, and what it does when it is full.
+    senders: HashMap<EndpointId, (String, Overflow)>,
 }
 
 impl Passing {
@@ -165,23 +172,39 @@ impl Passing {
 
     fn frame(
         &mut self,
-        publisher: tidepost::EndpointId,
+        publisher: EndpointId,
         sequence: u64,
         message_type: &tidepost::TypeDescriptor,
         message: &[u8],
     ) -> Result<Frame, PortError> {
-        let encoding = match self.encodings.get(&publisher) {
-            Some(encoding) => encoding.clone(),
+        let (encoding, overflow) = match self.senders.get(&publisher) {
+            Some((encoding, overflow)) => (encoding.clone(), *overflow),
             None => {
                 let encoding = self.context.tell_type(message_type)?;
-                self.encodings.insert(publisher, encoding.clone());
-                encoding
+                let policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
+                // Of whom the census does not know yet: he is asked for again.
+                let Some(overflow) = policies.get(&publisher).copied() else {
+                    return Ok(self.wrap(publisher, sequence, encoding, Overflow::Block, message));
+                };
+                drop(policies);
+                self.senders.insert(publisher, (encoding.clone(), overflow));
+                (encoding, overflow)
             }
         };
-        let overflow = self.policies.get(&publisher).copied().unwrap_or(Overflow::Block);
+        Ok(self.wrap(publisher, sequence, encoding, overflow, message))
+    }
+
+    fn wrap(
+        &self,
+        publisher: EndpointId,
+        sequence: u64,
+        encoding: String,
+        overflow: Overflow,
+        message: &[u8],
+    ) -> Frame {
         let envelope = envelope_of(&self.context, sender_of(publisher), overflow, sequence);
         let attachment = envelope.to_bytes().to_vec();
-        Ok(Frame { payload: message.to_vec(), encoding, attachment, is_farewell: false })
+        Frame { payload: message.to_vec(), encoding, attachment, is_farewell: false }
     }
 }
 
@@ -317,6 +340,10 @@ impl Publishing {
             match self.standin(&frame, envelope, due) {
                 Ok(standin) => _ = self.publishers.insert(origin, standin),
                 Err(error) => {
+                    if self.refused.len() >= PUBLISHERS_MAX {
+                        // They are told of once more.
+                        self.refused.clear();
+                    }
                     self.refused.insert((origin, frame.encoding));
                     return Err(error);
                 }

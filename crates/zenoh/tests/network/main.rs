@@ -2,5 +2,7 @@
 
 mod faults;
 mod patterns;
+mod program;
 mod shim;
 mod stage;
+mod strangers;

@@ -1,7 +1,7 @@
 //! Domains on machines of their own, as far as gateways can tell.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,10 @@ impl Domain {
         fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o700))
             .expect("it is ours");
         Self { directory, name: name.to_owned() }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.directory
     }
 
     /// A node of a program in this domain.

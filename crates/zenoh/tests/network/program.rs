@@ -1,0 +1,140 @@
+//! The program `tidepost-gateway`, in processes of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use tidepost::{Node, Overflow};
+
+use crate::stage::{Domain, PATIENCE, listening, until};
+
+/// A gateway in a process of its own, killed when it is dropped.
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+fn gateway(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidepost-gateway"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+impl Running {
+    fn start(domain: &Domain, arguments: &[&str]) -> Self {
+        let mut command = gateway(arguments);
+        command.env("TIDEPOST_DIR", domain.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it was built");
+        let stderr = child.stderr.take().expect("it is piped");
+        let (said, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if said.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// The next line that begins like this, without that.
+    fn expect(&self, begin: &str) -> String {
+        loop {
+            let line =
+                self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it does not say {begin:?}"));
+            if let Some(rest) = line.strip_prefix(begin) {
+                return rest.to_owned();
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended if it cannot be.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn crosses(from: &Node, to: &Node) {
+    let mut subscriber = to.topic::<u64>("t").subscriber().expect("the types agree");
+    let mut publisher = from.topic::<u64>("t").publisher(Overflow::Block).expect("the topic is ours");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    publisher.send(&7).expect("there is room");
+    let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
+    assert_eq!((*sample, sample.publisher_node()), (7, "network/east"));
+}
+
+#[test]
+fn a_gateway_that_was_killed_is_replaced() {
+    let domains = ["east", "west"].map(Domain::new);
+    let nodes = domains.each_ref().map(Domain::node);
+    let east = Running::start(&domains[0], &["--listen", "tcp/127.0.0.1:0", "--machine", "east"]);
+    let address = east.expect("listening on ");
+    let west = Running::start(&domains[1], &["--connect", &address, "--machine", "west"]);
+    west.expect("machine `east` is there");
+    crosses(&nodes[0], &nodes[1]);
+    // The other side learns of it, and whoever comes next finds nothing in its way.
+    drop(east);
+    west.expect("machine `east` is gone");
+    let east = Running::start(&domains[0], &["--listen", &address, "--machine", "east"]);
+    west.expect("machine `east` is there");
+    crosses(&nodes[0], &nodes[1]);
+    drop((west, east));
+    until("nothing of them is left", || {
+        let reports = nodes[0].inspect(PATIENCE).expect("looking succeeds");
+        reports.iter().all(|report| !report.name.starts_with("network"))
+    });
+}
+
+#[test]
+fn an_exposed_gateway_says_so() {
+    let domain = Domain::new("east");
+    let exposed = Running::start(&domain, &["--listen", "tcp/0.0.0.0:0"]);
+    let warning = exposed.expect("warning: ");
+    assert!(warning.contains("tcp/0.0.0.0:0") && warning.contains("mutual"), "{warning}");
+    drop(exposed);
+    let hidden = Running::start(&domain, &["--listen", "tcp/127.0.0.1:0"]);
+    let first = hidden.lines.recv_timeout(PATIENCE).expect("it says something");
+    assert!(first.starts_with("listening on tcp/127.0.0.1:"), "{first}");
+}
+
+/// What it says when it ends, and whether that was a success.
+fn said(arguments: &[&str]) -> (String, bool) {
+    let domain = Domain::new("alone");
+    let mut command = gateway(arguments);
+    command.env("TIDEPOST_DIR", domain.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it was built");
+    let mut text = String::new();
+    child.stdout.take().expect("it is piped").read_to_string(&mut text).expect("it is text");
+    child.stderr.take().expect("it is piped").read_to_string(&mut text).expect("it is text");
+    (text, child.wait().expect("it ends").success())
+}
+
+#[test]
+fn what_is_wrong_is_told_with_a_remedy() {
+    let domain = Domain::new("busy");
+    let busy = domain.gateway(&listening());
+    let in_use = busy.addresses()[0].clone();
+    let file = domain.path().join("gateway.toml");
+    std::fs::write(&file, "realm = \"a\"\nlisen = []\n").expect("it can be written");
+    let file = file.to_str().expect("it is text");
+    for (arguments, parts) in [
+        (&[][..], &["--listen", "--connect"][..]),
+        (&["--config", "/no/such.toml"], &["/no/such.toml"]),
+        (&["--config", file], &["line 2", "lisen"]),
+        (&["--listen", &in_use], &["listening on", &in_use]),
+        (&["--listen", "nonsense"], &["listen", "nonsense"]),
+        (&["--listen", "tcp/127.0.0.1:0", "--realm", "a/b"], &["realm", "a/b"]),
+        (&["--listen", "tcp/127.0.0.1:0", "--allow", "topics/x"], &["topics/x", "no pattern of names"]),
+        (&["check", "--connect", "tcp/127.0.0.1:1"], &["0 connected", "nobody is reached"]),
+        (&["check", "--connect", &in_use, "--realm", "other"], &["1 connected", "no gateway of this realm"]),
+    ] {
+        let (text, is_success) = said(arguments);
+        assert!(!is_success && parts.iter().all(|part| text.contains(part)), "{arguments:?}: {text}");
+    }
+    until("the gateway is active", || busy.status().is_active);
+    let (text, is_success) = said(&["check", "--connect", &in_use]);
+    assert!(is_success && text.contains("machine `busy`") && text.contains("its clock"), "{text}");
+}

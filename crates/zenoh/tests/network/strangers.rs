@@ -1,0 +1,221 @@
+//! Clients of the engine that know nothing of us, and those that mean no good.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use tidepost::{Message, Overflow, Pattern, Text};
+use tidepost_zenoh::{Gateway, Settings, Zenoh, key_of};
+use zenoh::Wait;
+use zenoh::sample::SampleKind;
+
+use crate::stage::{Domain, PATIENCE, connecting, listening, until};
+
+/// A domain whose gateway listens, and a client of the engine that is connected to it.
+struct Meeting {
+    client: Zenoh,
+    gateway: Gateway,
+    domain: Domain,
+}
+
+impl Meeting {
+    fn new() -> Self {
+        let domain = Domain::new("east");
+        let gateway = domain.gateway(&listening());
+        let client = Zenoh::open(&connecting(&gateway)).expect("the gateway listens");
+        Self { client, gateway, domain }
+    }
+}
+
+fn key(pattern: Pattern, name: &str) -> String {
+    key_of("tidepost", pattern, name).expect("it crosses")
+}
+
+#[test]
+fn a_client_publishes_subscribes_asks_and_answers() {
+    let Meeting { client, gateway, domain } = Meeting::new();
+    let session = client.session();
+    let node = domain.node();
+    // It is seen as present, and sees who is.
+    let live =
+        session.liveliness().declare_subscriber("tidepost/@live/**").history(true).wait().expect("it may");
+    let token = live.recv_timeout(PATIENCE).expect("the session is open").expect("the gateway is there");
+    assert!(token.key_expr().as_str().ends_with("/east"), "{}", token.key_expr());
+    let shown = session.liveliness().declare_token("tidepost/@live/00/stranger").wait().expect("it may");
+    until("it is seen", || gateway.status().machines == ["stranger"]);
+    drop(shown);
+    until("it is missed", || gateway.status().machines.is_empty());
+    // It publishes, and a program receives.
+    let mut subscriber = node.topic::<[u8]>("in").subscriber().expect("the types agree");
+    let publisher = session.declare_publisher(key(Pattern::Topic, "in")).wait().expect("it may");
+    until("the gateway subscribes", || publisher.matching_status().wait().expect("it is open").matching());
+    publisher.put("hello").wait().expect("it is open");
+    let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was put");
+    assert_eq!((&*sample, sample.publisher_node()), (&b"hello"[..], "network/zenoh"));
+    // A program publishes, and it receives.
+    let received = session.declare_subscriber(key(Pattern::Topic, "out")).wait().expect("it may");
+    let mut publisher = node.topic::<u32>("out").publisher(Overflow::Block).expect("the topic is ours");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    publisher.send(&258).expect("there is room");
+    let sample = received.recv_timeout(PATIENCE).expect("the session is open").expect("it was sent");
+    assert_eq!((&*sample.payload().to_bytes(), sample.kind()), (&[2, 1, 0, 0][..], SampleKind::Put));
+    let encoding =
+        format!("application/x-tidepost;schema=u32@{:016x};order=little", u32::descriptor().hash64());
+    assert_eq!(sample.encoding().to_string(), encoding);
+    // It asks, and a program answers.
+    let mut server = node.service::<[u8], [u8]>("upper").server().expect("it is ours");
+    let handle = server.handle();
+    let serving = std::thread::spawn(move || {
+        server.serve(
+            |asked: &[u8]| if asked.is_empty() { Err("nothing") } else { Ok(asked.to_ascii_uppercase()) },
+        )
+    });
+    let ask = |what: &str| {
+        let replies = session.get(key(Pattern::Service, "upper")).payload(what).wait().expect("it may");
+        // Without a server there is an end, and no answer before it.
+        replies.recv_timeout(PATIENCE).ok().flatten()
+    };
+    until("it is served", || ask("x").is_some());
+    let answer = ask("abc").expect("it is served").into_result().expect("it succeeds");
+    assert_eq!(&*answer.payload().to_bytes(), b"ABC");
+    let failure = ask("").expect("it is served").into_result().expect_err("it fails");
+    assert_eq!(&*failure.payload().to_bytes(), b"nothing");
+    handle.cancel();
+    serving.join().expect("it does not panic").expect("it served");
+    // It answers, and a program asks.
+    let queryable = session.declare_queryable(key(Pattern::Service, "lower"));
+    let answering = queryable.callback(|query| {
+        let asked =
+            query.payload().map(|payload| payload.to_bytes().to_ascii_lowercase()).unwrap_or_default();
+        query.reply(query.key_expr(), asked).wait().expect("the gateway is there");
+    });
+    let answering = answering.wait().expect("it may");
+    let mut client = node.service::<[u8], [u8]>("lower").client().expect("the types agree");
+    client.wait_for_servers(1, PATIENCE).expect("the gateway serves");
+    assert_eq!(&*client.call(b"ABC", PATIENCE).expect("it answers"), b"abc");
+    // It asks for the latest value.
+    let mut writer = node.state::<[u8]>("mode").writer().expect("nobody else writes it");
+    writer.set(b"idle").expect("there is room");
+    until("the value is known", || {
+        let replies = session.get(key(Pattern::State, "mode")).wait().expect("it may");
+        let reply = replies.recv_timeout(PATIENCE).ok().flatten();
+        reply.is_some_and(|reply| reply.result().is_ok_and(|value| &*value.payload().to_bytes() == b"idle"))
+    });
+    drop((answering, received, live));
+}
+
+#[test]
+fn what_is_garbled_is_refused_counted_and_harms_nobody() {
+    let Meeting { client, gateway, domain } = Meeting::new();
+    let session = client.session();
+    let node = domain.node();
+    let mut subscriber = node.topic::<u64>("t").subscriber().expect("the types agree");
+    let mut bytes = node.topic::<[u8]>("u").subscriber().expect("the types agree");
+    let mut reader = node.state::<u64>("v").reader().expect("the types agree");
+    let mut waiter = node.signal("n").ids(2).waiter().expect("the numbers agree");
+    let mut consumer = node.queue::<u64>("q").consumer().expect("the types agree");
+    let names = [(Pattern::Topic, "t"), (Pattern::Topic, "u"), (Pattern::State, "v"), (Pattern::Signal, "n")];
+    let publishers =
+        names.map(|(pattern, name)| session.declare_publisher(key(pattern, name)).wait().expect("it may"));
+    for publisher in &publishers {
+        until("the gateway subscribes", || {
+            publisher.matching_status().wait().expect("it is open").matching()
+        });
+    }
+    let known = format!("application/x-tidepost;schema=u64@{:016x};order=little", u64::descriptor().hash64());
+    let encodings = [
+        "",
+        "zenoh/bytes",
+        "application/x-tidepost",
+        "application/x-tidepost;schema=x@0000000000000000;order=little",
+        "application/x-tidepost;schema=u64@0000000000000000;order=big",
+        &known,
+    ];
+    for publisher in &publishers {
+        for encoding in encodings {
+            for attachment in [vec![], vec![1], vec![0; 64], vec![1; 64], vec![255; 200]] {
+                for payload in [vec![], vec![7; 3], vec![255; 12]] {
+                    publisher
+                        .put(payload)
+                        .encoding(encoding)
+                        .attachment(attachment.clone())
+                        .wait()
+                        .expect("it is open");
+                }
+            }
+        }
+        publisher.delete().wait().expect("it is open");
+    }
+    for payload in [vec![], vec![7; 3]] {
+        let replies = session
+            .get(key(Pattern::Queue, "q"))
+            .payload(payload)
+            .attachment(vec![9; 70])
+            .wait()
+            .expect("it may");
+        if let Some(reply) = replies.recv_timeout(PATIENCE).ok().flatten() {
+            assert!(reply.result().is_err(), "{reply:?}");
+        }
+    }
+    until("most is refused", || {
+        gateway.status().crossings.iter().map(|one| one.counts.refused).sum::<u64>() > 100
+    });
+    assert!(subscriber.try_recv().expect("receiving succeeds").is_none(), "no u64 was among it");
+    // What is right still comes, after it.
+    publishers[1].put("right").wait().expect("it is open");
+    until("what is right comes", || {
+        let sample = bytes.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was put");
+        &*sample == b"right"
+    });
+    assert!(reader.read().expect("it is no error").is_none());
+    assert!(consumer.try_recv().expect("receiving succeeds").is_none());
+    drop(waiter.try_wait());
+    assert_eq!(node.violations(), (0, None));
+}
+
+#[test]
+fn garbage_on_the_port_harms_nobody() {
+    let Meeting { client, gateway, domain } = Meeting::new();
+    let address = gateway.addresses()[0].trim_start_matches("tcp/").to_owned();
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 4096], &[255; 70_000], b"\x02\x00"] {
+        let mut stream = TcpStream::connect(&address).expect("it listens");
+        stream.set_write_timeout(Some(Duration::from_secs(1))).expect("it is a socket");
+        // It may hang up in the middle.
+        let _ = stream.write_all(garbage);
+    }
+    let node = domain.node();
+    let received = client.session().declare_subscriber(key(Pattern::Topic, "t")).wait().expect("it may");
+    let mut publisher = node.topic::<[u8]>("t").publisher(Overflow::Block).expect("the topic is ours");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    publisher.send(b"on").expect("there is room");
+    let sample = received.recv_timeout(PATIENCE).expect("the session is open").expect("it was sent");
+    assert_eq!(&*sample.payload().to_bytes(), b"on");
+}
+
+#[test]
+fn what_is_longer_than_the_limit_does_not_come_in() {
+    let domain = Domain::new("east");
+    let settings = Settings { message_bytes_max: 100_000, ..listening() };
+    let gateway = domain.gateway(&settings);
+    let client = Zenoh::open(&connecting(&gateway)).expect("the gateway listens");
+    let mut subscriber = domain.node().topic::<[u8]>("t").subscriber().expect("the types agree");
+    let publisher = client.session().declare_publisher(key(Pattern::Topic, "t")).wait().expect("it may");
+    until("the gateway subscribes", || publisher.matching_status().wait().expect("it is open").matching());
+    publisher.put(vec![7; 1_000_000]).wait().expect("it is open");
+    publisher.put(vec![8; 100_000]).wait().expect("it is open");
+    let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was put");
+    assert!(sample.len() == 100_000 && sample[0] == 8);
+}
+
+#[test]
+fn a_failure_of_a_type_is_one_in_the_program_too() {
+    let Meeting { client, gateway: _gateway, domain } = Meeting::new();
+    let queryable = client.session().declare_queryable(key(Pattern::Service, "never"));
+    let answering = queryable.callback(|query| query.reply_err("no").wait().expect("the gateway is there"));
+    let answering = answering.wait().expect("it may");
+    let mut client = domain.node().service::<[u8], [u8]>("never").client().expect("the types agree");
+    client.wait_for_servers(1, PATIENCE).expect("the gateway serves");
+    let error = client.call(b"x", PATIENCE).map(|answer| answer.to_vec()).expect_err("it fails").to_string();
+    assert!(error.contains(&format!("{:?}", Text::new("no"))), "{error}");
+    drop(answering);
+}
