@@ -5,6 +5,7 @@ mod call;
 mod demo;
 mod fields;
 mod format;
+mod gateway;
 mod incoming;
 mod job;
 mod keeper;
@@ -99,6 +100,8 @@ enum Command {
     /// Make, read, write and watch memory that processes share.
     #[command(subcommand)]
     Region(region::Arguments),
+    /// Carry the domain to those of other machines, with the program `tidepost-gateway` beside this one.
+    Gateway(gateway::Arguments),
     /// List who is in the domain: nodes, what they send, receive, ask and serve, and who waits for whom.
     Ls(list::Arguments),
     /// Say how fast a topic is: messages and bytes a second, losses, and latency where messages are stamped.
@@ -145,6 +148,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Signal(command) => signal::notify(&command, &arguments.place),
         Command::Wait(command) => signal::wait(&command, &arguments.place),
         Command::Region(command) => region::run(&command, &arguments.place),
+        Command::Gateway(command) => gateway::run(&command, &arguments.place),
         Command::Ls(command) => list::run(&command, &arguments.place),
         Command::Hz(command) => rate::run(&command, &arguments.place),
         Command::Bench(command) => bench::run(&command),

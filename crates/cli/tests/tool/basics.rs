@@ -248,3 +248,33 @@ fn the_demo_checks_every_byte_of_a_file() {
     let output = scratch.run(&["demo", "--file", &empty.to_string_lossy()], b"");
     assert!(output.stderr.contains("choose a file with something in it"));
 }
+
+/// The fear: a command that needs another program, and does not say which.
+#[test]
+fn the_gateway_beside_the_tool_is_run_and_missed() {
+    let alone = std::env::temp_dir().join(format!("tidepost-beside-{}", std::process::id()));
+    std::fs::create_dir_all(&alone).expect("the directory for temporary files is writable");
+    let tool = alone.join("tidepost");
+    std::fs::copy(env!("CARGO_BIN_EXE_tidepost"), &tool).expect("the tool was built");
+    let run = || {
+        let mut command = std::process::Command::new(&tool);
+        command
+            .args(["--dir", "/some/domain", "gateway", "--listen", "tcp/127.0.0.1:0"])
+            .env("PATH", "/nowhere");
+        command.output().expect("it can be started")
+    };
+    let missed = run();
+    let said = crate::stage::text(&missed.stderr);
+    assert!(
+        missed.status.code() == Some(1) && said.contains("cargo build --release --package tidepost-zenoh"),
+        "{said}"
+    );
+    let beside = alone.join("tidepost-gateway");
+    std::fs::write(&beside, "#!/bin/sh\necho \"$TIDEPOST_DIR $*\"\nexit 7\n").expect("it can be written");
+    std::fs::set_permissions(&beside, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("it is ours");
+    let found = run();
+    assert_eq!(crate::stage::text(&found.stdout), "/some/domain --listen tcp/127.0.0.1:0\n");
+    assert_eq!(found.status.code(), Some(7));
+    std::fs::remove_dir_all(&alone).expect("it is ours");
+}
