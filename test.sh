@@ -5,7 +5,7 @@ cd "$(dirname "$0")"
 
 format() { cargo fmt --all --check; }
 lints() { cargo clippy --workspace --all-targets --all-features --locked -- -D warnings; }
-docs() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked; }
+docs() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --locked; }
 # With debug assertions and overflow checks.
 debug() { cargo test --workspace --exclude tidepost-zenoh --locked; }
 # What goes beyond the machine: it takes long to build, and is a package of its own.

@@ -99,11 +99,6 @@ impl Zenoh {
         Ok(Self { session: session.map_err(refused(format!("to open a session ({})", settings.summary())))? })
     }
 
-    /// Where it listens.
-    pub fn addresses(&self) -> Vec<String> {
-        self.session.info().locators().wait().iter().map(ToString::to_string).collect()
-    }
-
     /// The session itself, for what the link has no word for.
     pub fn session(&self) -> &Session {
         &self.session
@@ -449,6 +444,10 @@ impl Link for Zenoh {
             .wait()
             .map_err(refused(format!("to watch for tokens under `{expression}`")))?;
         Ok(Box::new(Declared::Watch { _subscriber: subscriber }))
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.session.info().locators().wait().iter().map(ToString::to_string).collect()
     }
 
     fn connections(&self) -> usize {

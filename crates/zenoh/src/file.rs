@@ -253,7 +253,7 @@ mod tests {
         for (text, line, part) in [
             ("\nlisten = [\n", 2, "array"),
             ("realm = \"a\"\nlisen = []", 2, "lisen"),
-            ("lease_ms = \"long\"", 1, "integer"),
+            ("lease_ms = \"long\"", 1, "u64"),
             ("[allow]\n\nouter = []", 3, "outer"),
         ] {
             let error = parse(text).expect_err(text).to_string();

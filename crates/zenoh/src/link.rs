@@ -172,6 +172,8 @@ pub trait Link: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`LinkError`]
     fn watch(&self, expression: &str, on_token: OnToken) -> Result<Kept, LinkError>;
+    /// Where this end listens.
+    fn addresses(&self) -> Vec<String>;
     /// How many other ends this one is connected to.
     fn connections(&self) -> usize;
     /// Ends everything, within `timeout`.

@@ -9,7 +9,10 @@ use clap::{Args, Parser, Subcommand};
 use tidepost::Node;
 use tidepost_zenoh::{CheckReport, Configuration, Gateway, NamePattern, Status, check};
 
-type Failure = Box<dyn std::error::Error>;
+mod bench;
+
+/// What may go wrong; its text is shown to the user.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// How often it is looked what has changed.
 const LOOK: Duration = Duration::from_millis(200);
@@ -30,6 +33,8 @@ enum Command {
     Run(RunArguments),
     /// See whom the network reaches, and what is in the way.
     Check(RunArguments),
+    /// Measure what the way through Tidepost costs beside the engine alone, on loopback.
+    Bench(bench::Arguments),
 }
 
 #[derive(Args, Clone)]
@@ -94,10 +99,12 @@ impl RunArguments {
 }
 
 fn main() -> ExitCode {
-    let Arguments { command, run } = Arguments::parse();
-    let done = match command.unwrap_or(Command::Run(run)) {
-        Command::Run(arguments) => carry(&arguments),
-        Command::Check(arguments) => look(&arguments),
+    let arguments: Vec<String> = std::env::args().collect();
+    let done = match &arguments[..] {
+        [_, command, part @ ..] if command == bench::PART_COMMAND => {
+            bench::play(part).map(|()| ExitCode::SUCCESS)
+        }
+        _ => run(),
     };
     match done {
         Ok(code) => code,
@@ -105,6 +112,15 @@ fn main() -> ExitCode {
             eprintln!("tidepost-gateway: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run() -> Result<ExitCode, Failure> {
+    let Arguments { command, run } = Arguments::parse();
+    match command.unwrap_or(Command::Run(run)) {
+        Command::Run(arguments) => carry(&arguments),
+        Command::Check(arguments) => look(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
     }
 }
 

@@ -67,7 +67,7 @@ fn reading() -> impl Strategy<Value = Reading> {
         lending,
         extent,
         prefix,
-        lost_at: (prefix > 0).then_some(prefix - 8),
+        lost_at: prefix.checked_sub(8),
         may_be_bare,
         is_settling: false,
     })

@@ -127,6 +127,7 @@ impl Context {
             is_active: said.is_active,
             machine: self.options.machine.clone(),
             realm: self.options.realm.clone(),
+            addresses: self.link.addresses(),
             connections: self.link.connections(),
             machines: self.remotes.machines(),
             crossings: said.crossings.clone(),

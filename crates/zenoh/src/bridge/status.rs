@@ -30,6 +30,8 @@ pub struct Status {
     pub machine: String,
     /// The realm.
     pub realm: String,
+    /// Where it listens.
+    pub addresses: Vec<String>,
     /// Ends of the network that this one is connected to.
     pub connections: usize,
     /// Machines whose bridges are there.
@@ -58,6 +60,7 @@ impl Status {
             "active": self.is_active,
             "machine": self.machine,
             "realm": self.realm,
+            "addresses": self.addresses,
             "connections": self.connections,
             "machines": self.machines,
             "crossings": crossings,

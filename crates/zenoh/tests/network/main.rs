@@ -1,8 +1,10 @@
 //! Two domains and the network between them, on loopback.
 
+mod conformance;
+mod exemptions;
 mod faults;
-mod patterns;
 mod program;
 mod shim;
 mod stage;
 mod strangers;
+mod tls;

@@ -227,3 +227,60 @@ fn a_failure_of_a_type_is_one_in_the_program_too() {
     assert!(error.contains(&format!("{:?}", Text::new("no"))), "{error}");
     drop(answering);
 }
+
+/// Where a Python with the engine's client is: of the tests' own, or of the machine.
+fn python() -> Option<std::path::PathBuf> {
+    let own = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/python/bin/python");
+    [own, "python3".into()].into_iter().find(|python| {
+        let mut command = std::process::Command::new(python);
+        command.args(["-c", "import zenoh"]).stderr(std::process::Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    })
+}
+
+#[test]
+fn a_python_client_exchanges_in_both_directions() {
+    let Some(python) = python() else {
+        // Past the test runner, which keeps what a test that passes prints.
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: a_python_client_exchanges_in_both_directions, because no Python has `eclipse-zenoh`; .ci/run installs it"
+        );
+        return;
+    };
+    let domain = Domain::new("east");
+    let gateway = domain.gateway(&listening());
+    let node = domain.node();
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/network/strangers.py");
+    let mut command = std::process::Command::new(python);
+    command
+        .arg(script)
+        .arg(&gateway.addresses()[0])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("it can be started");
+    let mut lines =
+        std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("it is piped")));
+    let mut server = node.service::<[u8], [u8]>("upper").server().expect("it is ours");
+    let handle = server.handle();
+    let serving =
+        std::thread::spawn(move || server.serve(|asked: &[u8]| Ok::<_, &str>(asked.to_ascii_uppercase())));
+    let mut subscriber = node.topic::<[u8]>("from-python").subscriber().expect("the types agree");
+    let mut publisher =
+        node.topic::<[u8]>("to-python").publisher(Overflow::Block).expect("the topic is ours");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    publisher.send(b"ahoy").expect("there is room");
+    let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was put");
+    assert_eq!(&*sample, b"hello");
+    let mut hear = || lines.next().expect("it goes on").expect("it is text");
+    assert_eq!([hear(), hear(), hear()], ["received ahoy zenoh/bytes", "answered ABC", "present True"]);
+    assert_eq!(gateway.status().machines, ["python"]);
+    let mut client = node.service::<[u8], [u8]>("lower").client().expect("the types agree");
+    client.wait_for_servers(1, PATIENCE).expect("the gateway serves");
+    assert_eq!(&*client.call(b"ABC", PATIENCE).expect("it answers"), b"abc");
+    handle.cancel();
+    serving.join().expect("it does not panic").expect("it served");
+    // Its input ends, and it with that.
+    drop(child.stdin.take());
+    assert!(child.wait().expect("it ends").success());
+}

@@ -1,0 +1,314 @@
+//! The ways that are measured, from this end.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use tidepost::{Node, Overflow, Publisher, Subscriber};
+use tidepost_zenoh::{Network, Settings, Zenoh};
+use zenoh::Wait;
+use zenoh::pubsub::Publisher as EnginePublisher;
+use zenoh::qos::CongestionControl;
+
+use super::PART_COMMAND;
+use super::parts::{BACK, STREAM, THERE, message, read};
+use crate::Failure;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A way to the other end and back.
+pub trait Way {
+    fn name(&self) -> &'static str;
+    /// Sends a message, and waits until it has come back.
+    fn to_and_fro(&mut self, message: &[u8]) -> Result<Duration, Failure>;
+    /// Sends many, and asks how many came, and within what time.
+    fn stream(&mut self, size: usize, messages: usize) -> Result<(u64, Duration), Failure>;
+}
+
+/// A process at the other end, ended when it is dropped.
+struct Part {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Part {
+    fn start(arguments: &[&str]) -> Result<Self, Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(PART_COMMAND).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let stdin = child.stdin.take();
+        let stdout = BufReader::new(child.stdout.take().ok_or("its output is not piped")?);
+        Ok(Self { child, stdin, stdout })
+    }
+
+    fn hear(&mut self) -> Result<String, Failure> {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line)?;
+        if line.is_empty() {
+            Err("the process at the other end has ended".into())
+        } else {
+            Ok(line.trim().to_owned())
+        }
+    }
+
+    /// What came of a stream.
+    fn ask(&mut self) -> Result<(u64, Duration), Failure> {
+        self.stdin.as_mut().ok_or("its input is closed")?.write_all(b"\n")?;
+        let said = self.hear()?;
+        let (received, took_ns) = said.split_once(' ').ok_or("it says no two numbers")?;
+        Ok((received.parse()?, Duration::from_nanos(took_ns.parse()?)))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        // It ends with its input; what it is in the middle of is of no use to anybody.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A directory that goes with it.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Result<Self, Failure> {
+        let path = std::env::temp_dir().join(format!("tidepost-bench-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+        Ok(Self(path))
+    }
+
+    fn text(&self) -> Result<&str, Failure> {
+        Ok(self.0.to_str().ok_or("the directory for temporary files is no text")?)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // What cannot be removed is left in the directory for temporary files.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// All ways, ready to be measured.
+pub fn ways() -> Result<Vec<Box<dyn Way>>, Failure> {
+    Ok(vec![
+        Box::new(Engine::new()?),
+        Box::new(Programs::with_networks()?),
+        Box::new(Programs::with_gateways()?),
+    ])
+}
+
+struct Engine {
+    there: EnginePublisher<'static>,
+    stream: EnginePublisher<'static>,
+    back: mpsc::Receiver<Instant>,
+    part: Part,
+    _link: Zenoh,
+}
+
+impl Engine {
+    fn new() -> Result<Self, Failure> {
+        let mut part = Part::start(&["engine"])?;
+        let connect = part.hear()?.split(' ').map(str::to_owned).collect();
+        let link = Zenoh::open(&Settings { connect, ..Settings::default() })?;
+        let session = link.session();
+        let failed = |error: zenoh::Error| error.to_string();
+        let (came, back) = mpsc::channel();
+        let subscriber = session.declare_subscriber(BACK).callback(move |sample| {
+            read(&sample.payload().to_bytes());
+            // Nobody waits any more if this fails.
+            let _ = came.send(Instant::now());
+        });
+        subscriber.background().wait().map_err(failed)?;
+        let publisher = |key| {
+            session.declare_publisher(key).congestion_control(CongestionControl::Block).wait().map_err(failed)
+        };
+        let (there, stream) = (publisher(THERE)?, publisher(STREAM)?);
+        let start = Instant::now();
+        let is_matched = |publisher: &EnginePublisher<'_>| {
+            publisher.matching_status().wait().is_ok_and(|status| status.matching())
+        };
+        while !(is_matched(&there) && is_matched(&stream)) {
+            if start.elapsed() > PATIENCE {
+                return Err("the other end is not reached".into());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // The way back may not be known there yet.
+        std::thread::sleep(Duration::from_millis(500));
+        Ok(Self { there, stream, back, part, _link: link })
+    }
+}
+
+impl Way for Engine {
+    fn name(&self) -> &'static str {
+        "engine"
+    }
+
+    fn to_and_fro(&mut self, message: &[u8]) -> Result<Duration, Failure> {
+        let start = Instant::now();
+        self.there.put(message.to_vec()).wait().map_err(|error| error.to_string())?;
+        Ok(self.back.recv_timeout(PATIENCE)? - start)
+    }
+
+    fn stream(&mut self, size: usize, messages: usize) -> Result<(u64, Duration), Failure> {
+        for number in 0..messages {
+            self.stream.put(message(size, number as u64)).wait().map_err(|error| error.to_string())?;
+        }
+        self.part.ask()
+    }
+}
+
+/// Two programs of Tidepost's, whatever is between them.
+struct Programs {
+    name: &'static str,
+    there: Publisher<[u8]>,
+    back: Subscriber<[u8]>,
+    stream: Publisher<[u8]>,
+    part: Part,
+    // After all that uses them.
+    _node: Node,
+    _gateways: Vec<Gateway>,
+    _places: [Place; 2],
+}
+
+/// A gateway in a process of its own.
+struct Gateway(Child);
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // It has ended if it cannot be.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Gateway {
+    /// A gateway, and what it says.
+    fn start(
+        directory: &Path,
+        machine: &str,
+        arguments: &[&str],
+    ) -> Result<(Self, BufReader<ChildStderr>), Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["run", "--machine", machine, "--directory"]).arg(directory).args(arguments);
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let said = child.stderr.take().ok_or("its errors are not piped")?;
+        Ok((Self(child), BufReader::new(said)))
+    }
+}
+
+/// What follows `begin` in the first line that begins so.
+fn hear(lines: &mut BufReader<ChildStderr>, begin: &str) -> Result<String, Failure> {
+    let mut line = String::new();
+    while lines.read_line(&mut line)? > 0 {
+        if let Some(rest) = line.strip_prefix(begin) {
+            return Ok(rest.trim().to_owned());
+        }
+        line.clear();
+    }
+    Err("the gateway has ended".into())
+}
+
+impl Programs {
+    fn with_networks() -> Result<Self, Failure> {
+        let places = [Place::new("program-there")?, Place::new("program-here")?];
+        let mut part = Part::start(&["program", places[0].text()?])?;
+        part.hear()?;
+        let status = Node::builder().name("looks").directory(&places[0].0).open()?;
+        let address = address_of(&status)?;
+        drop(status);
+        let settings = Settings { connect: vec![address], ..Settings::default() };
+        let network = Network::new(settings).machine("here");
+        let node = Node::builder().name("here").directory(&places[1].0).network(network).open()?;
+        Self::meet("program", node, part, Vec::new(), places)
+    }
+
+    fn with_gateways() -> Result<Self, Failure> {
+        let places = [Place::new("gateway-there")?, Place::new("gateway-here")?];
+        let (there, mut said) = Gateway::start(&places[0].0, "there", &["--listen", "tcp/127.0.0.1:0"])?;
+        let address = hear(&mut said, "listening on ")?;
+        drain(said);
+        let (here, said) = Gateway::start(&places[1].0, "here", &["--connect", &address])?;
+        drain(said);
+        let mut part = Part::start(&["plain-program", places[0].text()?])?;
+        part.hear()?;
+        let node = Node::builder().name("here").directory(&places[1].0).open()?;
+        Self::meet("gateways", node, part, vec![there, here], places)
+    }
+
+    fn meet(
+        name: &'static str,
+        node: Node,
+        part: Part,
+        gateways: Vec<Gateway>,
+        places: [Place; 2],
+    ) -> Result<Self, Failure> {
+        let mut there: Publisher<[u8]> = node.topic(THERE).publisher(Overflow::Block)?;
+        let mut stream: Publisher<[u8]> = node.topic(STREAM).publisher(Overflow::Block)?;
+        let mut back: Subscriber<[u8]> = node.topic(BACK).subscriber()?;
+        there.wait_for_subscribers(1, PATIENCE)?;
+        stream.wait_for_subscribers(1, PATIENCE)?;
+        // The way back is known there when the first has come back.
+        let start = Instant::now();
+        loop {
+            there.send(&message(56, 0))?;
+            if back.recv_timeout(Duration::from_millis(100))?.is_some() {
+                break;
+            }
+            if start.elapsed() > PATIENCE {
+                return Err(format!("{name}: nothing comes back").into());
+            }
+        }
+        while back.recv_timeout(Duration::from_millis(300))?.is_some() {}
+        Ok(Self { name, there, back, stream, part, _node: node, _gateways: gateways, _places: places })
+    }
+}
+
+/// A gateway that nobody listens to stops when its pipe is full.
+fn drain(mut said: BufReader<ChildStderr>) {
+    std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+}
+
+/// Where the network of a domain listens, as its state says.
+fn address_of(node: &Node) -> Result<String, Failure> {
+    let mut reader = node.state::<[u8]>("network/tidepost").reader()?;
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if let Some(value) = reader.changed(Duration::from_millis(100))? {
+            let status: serde_json::Value = serde_json::from_slice(&value)?;
+            if let Some(address) = status["addresses"][0].as_str() {
+                return Ok(address.to_owned());
+            }
+        }
+    }
+    Err("the network at the other end says not where it listens".into())
+}
+
+impl Way for Programs {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn to_and_fro(&mut self, message: &[u8]) -> Result<Duration, Failure> {
+        let start = Instant::now();
+        self.there.send(message)?;
+        let sample = self.back.recv_timeout(PATIENCE)?.ok_or("a message did not come back")?;
+        read(&sample);
+        Ok(start.elapsed())
+    }
+
+    fn stream(&mut self, size: usize, messages: usize) -> Result<(u64, Duration), Failure> {
+        for number in 0..messages {
+            self.stream.send(&message(size, number as u64))?;
+        }
+        self.part.ask()
+    }
+}

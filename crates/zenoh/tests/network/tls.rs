@@ -1,0 +1,105 @@
+//! Certificates: who has the right ones is let in, and nobody else.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use tidepost::Overflow;
+use tidepost_zenoh::{Settings, Tls, check};
+
+use crate::stage::{Domain, PATIENCE, until};
+
+/// An authority, and what it has signed, in files.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    directory: PathBuf,
+}
+
+impl Authority {
+    fn new(domain: &Domain, name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names are right");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("there is randomness");
+        let issuer = CertifiedIssuer::self_signed(params, key).expect("it can be signed");
+        let directory = domain.path().join(name);
+        fs::create_dir(&directory).expect("the domain is ours");
+        fs::write(directory.join("authority.pem"), issuer.pem()).expect("it can be written");
+        Self { issuer, directory }
+    }
+
+    /// A certificate for this machine, good until the beginning of that year.
+    fn signed(&self, name: &str, until: i32) -> Tls {
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mut params = CertificateParams::new(names).expect("they are names");
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(until, 1, 1);
+        let key = KeyPair::generate().expect("there is randomness");
+        let certificate = params.signed_by(&key, &self.issuer).expect("it can be signed");
+        let write = |kind: &str, pem: String| {
+            let path = self.directory.join(format!("{name}.{kind}.pem"));
+            fs::write(&path, pem).expect("it can be written");
+            Some(path)
+        };
+        let (certificate, key) = (write("certificate", certificate.pem()), write("key", key.serialize_pem()));
+        Tls { authority: Some(self.directory.join("authority.pem")), certificate, key, is_mutual: true }
+    }
+}
+
+fn listening(tls: &Tls) -> Settings {
+    Settings { listen: vec!["tls/127.0.0.1:0".to_owned()], tls: tls.clone(), ..Settings::default() }
+}
+
+fn connecting(to: &[String], tls: &Tls) -> Settings {
+    Settings { connect: to.to_vec(), tls: tls.clone(), ..Settings::default() }
+}
+
+#[test]
+fn who_has_the_right_certificate_is_let_in() {
+    let domains = ["east", "west"].map(Domain::new);
+    let authority = Authority::new(&domains[0], "ours");
+    let east = domains[0].gateway(&listening(&authority.signed("east", 4000)));
+    assert!(east.addresses()[0].starts_with("tls/"), "{:?}", east.addresses());
+    let west = domains[1].gateway(&connecting(&east.addresses(), &authority.signed("west", 4000)));
+    until("both see each other", || west.status().machines == ["east"] && east.status().machines == ["west"]);
+    let nodes = domains.each_ref().map(Domain::node);
+    let mut subscriber = nodes[1].topic::<u64>("t").subscriber().expect("the types agree");
+    let mut publisher = nodes[0].topic::<u64>("t").publisher(Overflow::Block).expect("the topic is ours");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    publisher.send(&7).expect("there is room");
+    assert_eq!(subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").map(|sample| *sample), Some(7));
+}
+
+#[test]
+fn who_has_none_or_a_wrong_or_an_old_one_is_not() {
+    let domain = Domain::new("east");
+    let (ours, theirs) = (Authority::new(&domain, "ours"), Authority::new(&domain, "theirs"));
+    let east = domain.gateway(&listening(&ours.signed("east", 4000)));
+    until("it is active", || east.status().is_active);
+    let right = ours.signed("right", 4000);
+    let foreign = theirs.signed("foreign", 4000);
+    let wrong = Tls { authority: right.authority.clone(), ..foreign.clone() };
+    let none = Tls { certificate: None, key: None, is_mutual: false, ..right.clone() };
+    for (what, tls) in [
+        ("none", &none),
+        ("one of another authority", &wrong),
+        ("one that has expired", &ours.signed("old", 2021)),
+        ("one that does not believe ours", &foreign),
+    ] {
+        let report = check(&connecting(&east.addresses(), tls), "tidepost").expect("the files can be read");
+        assert!(report.connections == 0 && report.gateways.is_empty(), "{what}: {report}");
+        assert!(report.to_string().contains("trust the same authority"), "{report}");
+    }
+    let report = check(&connecting(&east.addresses(), &right), "tidepost").expect("the files can be read");
+    assert_eq!(report.gateways.len(), 1, "{report}");
+    assert!(report.gateways[0].round_trip.is_some_and(|took| took < PATIENCE), "{report}");
+}
+
+#[test]
+fn files_that_are_none_are_named() {
+    let domain = Domain::new("east");
+    let tls =
+        Tls { certificate: Some("/no/such.pem".into()), key: Some("/no/such.key".into()), ..Tls::default() };
+    let error =
+        tidepost_zenoh::Gateway::start(&listening(&tls), domain.options()).expect_err("there are none");
+    assert!(error.to_string().contains("No such file"), "{error}");
+}
