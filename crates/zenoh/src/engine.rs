@@ -36,8 +36,11 @@ use crate::link::{
 use crate::room::{Room, Taken};
 use crate::settings::Settings;
 
-/// How often a sender says which message was its last, so that whoever missed it asks for it.
+/// How often a sender of states says which value was its last, so that whoever missed it asks for it.
 const HEARTBEAT: Duration = Duration::from_millis(250);
+/// How often a receiver asks each sender that it has heard of whether there is more. A sender's own word would do with less, but whoever hears
+/// that word before a message asks for all that is kept, and gets what was sent before it came, or what another gateway has had.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// How long the engine may take to open.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a sink's thread waits for frames before it looks whether it is to end.
@@ -337,7 +340,7 @@ impl Link for Zenoh {
         let declared = match quality {
             Quality::Reliable { cache } => declared
                 .cache(CacheConfig::default().max_samples(cache))
-                .sample_miss_detection(MissDetectionConfig::default().sporadic_heartbeat(HEARTBEAT)),
+                .sample_miss_detection(MissDetectionConfig::default()),
             Quality::Newest => declared
                 .cache(CacheConfig::default().max_samples(1))
                 .sample_miss_detection(MissDetectionConfig::default().sporadic_heartbeat(HEARTBEAT))
@@ -372,12 +375,13 @@ impl Link for Zenoh {
             .allowed_origin(Locality::Remote)
             .callback(move |sample: Sample| filled.push((sample.key_expr().to_string(), frame_of(&sample))))
             .advanced();
-        let recovery = || RecoveryConfig::default().heartbeat();
         let declared = match quality {
-            Quality::Reliable { .. } => declared.recovery(recovery()),
+            Quality::Reliable { .. } => {
+                declared.recovery(RecoveryConfig::default().periodic_queries(ASK_EVERY))
+            }
             Quality::Newest => declared
                 .history(HistoryConfig::default().detect_late_publishers().max_samples(1))
-                .recovery(recovery()),
+                .recovery(RecoveryConfig::default().heartbeat()),
             Quality::Lossy => declared,
         };
         let subscriber = declared.wait().map_err(refused(format!("to subscribe to `{expression}`")))?;

@@ -25,7 +25,10 @@ fn next(subscriber: &mut Subscriber<u64>) -> (u64, u64) {
 
 fn comes_no_more(subscriber: &mut Subscriber<u64>) {
     let more = subscriber.recv_timeout(Duration::from_millis(300)).expect("receiving succeeds");
-    assert!(more.is_none(), "{more:?} came twice");
+    let told = |sample: &tidepost::Sample<'_, u64>| {
+        (**sample, sample.sequence(), sample.publisher_node().to_owned())
+    };
+    assert!(more.is_none(), "{:?} came twice", more.as_ref().map(told));
 }
 
 /// Sends until the first arrives at each, and then ten more, each of which arrives once.
