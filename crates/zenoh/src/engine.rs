@@ -33,7 +33,7 @@ use crate::link::{
     Answer, Asking, Frame, Kept, Link, LinkError, OnAnswer, OnQuestion, OnToken, Quality, Question, Received,
     Sent, Sink, Source,
 };
-use crate::room::{Room, Taken};
+use crate::room::{Room, Taken, Weighed};
 use crate::settings::Settings;
 
 /// How often a sender of states says which value was its last, so that whoever missed it asks for it.
@@ -46,9 +46,31 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a sink's thread waits for frames before it looks whether it is to end.
 const SINK_WAIT: Duration = Duration::from_secs(3600);
 
+/// Bytes of questions that wait for the thread that takes them.
+const QUESTION_BYTES: usize = 16 << 20;
+
 /// A session of the engine.
 pub struct Zenoh {
     session: Session,
+    questions: Arc<Room<Asked>>,
+}
+
+/// A question, and who takes it.
+struct Asked {
+    question: Box<dyn Question>,
+    taker: Arc<OnQuestion>,
+}
+
+impl Weighed for Asked {
+    fn bytes(&self) -> usize {
+        self.question.frame().bytes()
+    }
+}
+
+impl Drop for Zenoh {
+    fn drop(&mut self) {
+        self.questions.close();
+    }
 }
 
 impl fmt::Debug for Zenoh {
@@ -99,7 +121,24 @@ impl Zenoh {
     pub fn open(settings: &Settings) -> Result<Self, LinkError> {
         let config = settings.to_config()?;
         let session = aside("open a session", OPEN_TIMEOUT, move || zenoh::open(config).wait())?;
-        Ok(Self { session: session.map_err(refused(format!("to open a session ({})", settings.summary())))? })
+        let session = session.map_err(refused(format!("to open a session ({})", settings.summary())))?;
+        let questions = Room::<Asked>::new(QUESTION_BYTES);
+        let taken = Arc::clone(&questions);
+        // An answer may have to wait for a link that is full, which the engine's own threads must not.
+        let thread = std::thread::Builder::new().name("tidepost-ask".to_owned()).spawn(move || {
+            loop {
+                match taken.take(SINK_WAIT) {
+                    Taken::One(Asked { question, taker }) => taker(question),
+                    Taken::Nothing => {}
+                    Taken::Closed => return,
+                }
+            }
+        });
+        thread.map_err(|error| LinkError::Engine {
+            action: "to start a thread".to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self { session, questions })
     }
 
     /// The session itself, for what the link has no word for.
@@ -389,13 +428,18 @@ impl Link for Zenoh {
     }
 
     fn serve(&self, key: &str, on_question: OnQuestion) -> Result<Kept, LinkError> {
+        let (questions, taker) = (Arc::clone(&self.questions), Arc::new(on_question));
         let queryable = self
             .session
             .declare_queryable(key.to_owned())
             // Of several complete ones the engine asks one, the nearest.
             .complete(true)
             .allowed_origin(Locality::Remote)
-            .callback(move |query| on_question(question_of(query)))
+            .callback(move |query| {
+                // What finds no room ends without an answer.
+                let taker = Arc::clone(&taker);
+                let _ = questions.put(Asked { question: question_of(query), taker });
+            })
             .wait()
             .map_err(refused(format!("to answer under `{key}`")))?;
         Ok(Box::new(Declared::Queryable { _queryable: queryable }))

@@ -147,7 +147,8 @@ pub trait Link: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`LinkError`]
     fn source(&self, expression: &str, quality: Quality, room: usize) -> Result<Arc<dyn Source>, LinkError>;
-    /// Answers what others ask under `key`. Of several who do so under one key, one is asked.
+    /// Answers what others ask under `key`, at most once at this end. Of several ends who do so, each may be
+    /// asked: whoever wants one answers under a key of his own.
     ///
     /// # Errors
     /// [`LinkError`]

@@ -93,7 +93,6 @@ fn unescape_chunk(chunk: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use zenoh::key_expr::KeyExpr;
 
     use super::*;
@@ -120,18 +119,36 @@ mod tests {
         }
     }
 
-    proptest! {
-        #[test]
-        fn every_name_is_a_key_and_comes_back(name in "\\PC{1,40}|[/%@*$?#a]{1,20}") {
-            let key = format!("realm/t/{}", escape(&name));
-            prop_assert!(KeyExpr::try_from(key.as_str()).is_ok_and(|key| !key.is_wild()), "{}", key);
-            prop_assert_eq!(unescape(&escape(&name)), Some(name));
+    /// Every text of up to five of these characters.
+    fn texts(characters: &str) -> Vec<String> {
+        let mut texts = vec![String::new()];
+        let mut begin = 0;
+        for _ in 0..5 {
+            let end = texts.len();
+            for index in begin..end {
+                let longer: Vec<String> =
+                    characters.chars().map(|last| format!("{}{last}", texts[index])).collect();
+                texts.extend(longer);
+            }
+            begin = end;
         }
+        texts
+    }
 
-        #[test]
-        fn no_key_of_others_is_taken_for_two_names(key in "[a%/@*24]{0,12}") {
+    #[test]
+    fn every_name_is_a_key_and_comes_back() {
+        for name in texts("/%@*$?#a").into_iter().filter(|name| !name.is_empty()) {
+            let key = format!("realm/t/{}", escape(&name));
+            assert!(KeyExpr::try_from(key.as_str()).is_ok_and(|key| !key.is_wild()), "{key}");
+            assert_eq!(unescape(&escape(&name)), Some(name));
+        }
+    }
+
+    #[test]
+    fn no_key_of_others_is_taken_for_two_names() {
+        for key in texts("a%/@*24") {
             if let Some(name) = unescape(&key) {
-                prop_assert_eq!(escape(&name), key);
+                assert_eq!(escape(&name), key);
             }
         }
     }

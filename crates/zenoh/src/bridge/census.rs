@@ -1,9 +1,9 @@
 //! Who is in the domain, and what they give and take.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use tidepost::{EndpointError, EndpointId, EndpointRole, Node, Pattern, TypeDescriptor};
+use tidepost::{EndpointError, EndpointId, EndpointRole, Node, NodeId, NodeReport, Pattern, TypeDescriptor};
 
 use super::NODE_NAME;
 
@@ -37,6 +37,9 @@ pub(super) struct Demand {
     pub(super) takes: bool,
 }
 
+/// What each node said last.
+pub(super) type Answers = HashMap<NodeId, NodeReport>;
+
 /// The domain at one moment.
 #[derive(Debug, Default)]
 pub(super) struct Census {
@@ -47,10 +50,18 @@ static NOBODY: Local =
     Local { senders: Vec::new(), receivers: Vec::new(), servers: Vec::new(), clients: Vec::new() };
 
 impl Census {
-    /// Asks every node of the domain.
-    pub(super) fn take(node: &Node, timeout: Duration) -> Result<Self, EndpointError> {
+    /// Asks every node of the domain. Of one that does not answer, being stopped for instance, `before` says what it had.
+    pub(super) fn take(node: &Node, timeout: Duration, before: &mut Answers) -> Result<Self, EndpointError> {
         let mut census = Self::default();
-        let reports = node.inspect(timeout)?;
+        let mut reports = node.inspect(timeout)?;
+        for report in &mut reports {
+            if !report.has_answered
+                && let Some(before) = before.get(&report.id)
+            {
+                report.clone_from(before);
+            }
+        }
+        *before = reports.iter().map(|report| (report.id, report.clone())).collect();
         let programs = reports.into_iter().filter(|report| !is_bridge(&report.name));
         for report in programs {
             let mut answers: BTreeMap<EndpointId, Option<TypeDescriptor>> = BTreeMap::new();

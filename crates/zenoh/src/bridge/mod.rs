@@ -9,6 +9,7 @@
 mod call;
 mod census;
 mod context;
+mod ends;
 mod jobs;
 mod port;
 mod queue;
@@ -31,7 +32,7 @@ use tidepost::{Node, OpenError, Pattern, StateError, StateWriter};
 
 use crate::link::{Kept, LinkError, SharedLink};
 use crate::rules::{Direction, Rules};
-use census::{Census, Demand};
+use census::{Answers, Census, Demand};
 use context::Context;
 pub use port::Counts;
 use port::Port;
@@ -184,12 +185,20 @@ struct Work {
     is_stopping: Arc<AtomicBool>,
     claim: Option<StateWriter<[u8]>>,
     declared: Vec<Kept>,
+    answers: Answers,
     berths: BTreeMap<Lot, Berth>,
 }
 
 impl Work {
     fn new(context: Arc<Context>, is_stopping: Arc<AtomicBool>) -> Self {
-        Self { context, is_stopping, claim: None, declared: Vec::new(), berths: BTreeMap::new() }
+        Self {
+            context,
+            is_stopping,
+            claim: None,
+            declared: Vec::new(),
+            answers: Answers::new(),
+            berths: BTreeMap::new(),
+        }
     }
 
     fn run(mut self) {
@@ -226,7 +235,7 @@ impl Work {
 
     /// Looks at the domain, and opens, moves on and closes ports.
     fn look(&mut self) {
-        let census = match Census::take(&self.context.node, CENSUS_TIMEOUT) {
+        let census = match Census::take(&self.context.node, CENSUS_TIMEOUT, &mut self.answers) {
             Ok(census) => census,
             Err(error) => return self.context.note(error.to_string()),
         };

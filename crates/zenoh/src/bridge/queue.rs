@@ -10,11 +10,12 @@ use tidepost::{Consumer, HeldItem, Node, Overflow, Pattern, Producer, ReceiveErr
 use super::call::{self, NO_MORE};
 use super::census::Local;
 use super::context::{Context, sender_of};
+use super::ends::{self, Ends};
 use super::jobs::{Crew, Job};
 use super::port::{Counters, Counts, Port, PortError};
 use super::worker::{Stop, Worker};
 use crate::envelope::{Envelope, now_ns};
-use crate::link::{Answer, Asking, Frame, Kept, Question};
+use crate::link::{Answer, Frame, Kept, Question};
 use crate::types;
 
 /// Items that are on their way at once.
@@ -35,31 +36,29 @@ const PUSHES_MAX: usize = 16;
 pub(super) struct QueueOut {
     context: Arc<Context>,
     name: String,
-    key: String,
-    asking: Box<dyn Asking>,
+    ends: Arc<Ends>,
     worker: Option<Worker>,
     counters: Arc<Counters>,
 }
 
 impl QueueOut {
     pub(super) fn open(context: &Arc<Context>, name: &str) -> Result<Self, PortError> {
-        let key = context.key(Pattern::Queue, name)?;
-        let asking = context.link.asking(&key)?;
+        let ends = Arc::new(Ends::of(context, Pattern::Queue, name)?);
         let (context, name) = (Arc::clone(context), name.to_owned());
-        Ok(Self { context, name, key, asking, worker: None, counters: Arc::default() })
+        Ok(Self { context, name, ends, worker: None, counters: Arc::default() })
     }
 }
 
 impl Port for QueueOut {
     fn move_on(&mut self, _local: &Local) -> Result<(), PortError> {
         match &self.worker {
-            Some(worker) if worker.is_over() || !self.asking.is_answered() => self.worker = None,
-            None if self.asking.is_answered() => {
+            Some(worker) if worker.is_over() || !self.ends.are_there() => self.worker = None,
+            None if self.ends.are_there() => {
                 let consumer = self.context.node.queue_dyn(&self.name).credit(CREDIT).consumer()?;
                 let handle = consumer.handle();
                 let handing = Handing {
                     context: Arc::clone(&self.context),
-                    key: self.key.clone(),
+                    ends: Arc::clone(&self.ends),
                     counters: Arc::clone(&self.counters),
                     refusals: Arc::default(),
                 };
@@ -87,7 +86,7 @@ impl Port for QueueOut {
 /// The thread that hands items over.
 struct Handing {
     context: Arc<Context>,
-    key: String,
+    ends: Arc<Ends>,
     counters: Arc<Counters>,
     /// Items that were not taken since the last pause.
     refusals: Arc<AtomicUsize>,
@@ -146,7 +145,7 @@ impl Handing {
             }
         });
         // If it is not even asked, the item goes with what was to be called, and so back.
-        Ok(self.context.link.ask(&self.key, frame, DELIVERY + SLACK, on_answer)?)
+        Ok(self.context.link.ask(&self.ends.next_key(), frame, DELIVERY + SLACK, on_answer)?)
     }
 }
 
@@ -157,21 +156,21 @@ pub(super) struct QueueIn {
     name: String,
     crew: Crew,
     counters: Arc<Counters>,
-    _served: Kept,
+    _served: Vec<Kept>,
 }
 
 impl QueueIn {
     pub(super) fn open(context: &Arc<Context>, name: &str) -> Result<Self, PortError> {
         let crew = Crew::new(PUSHES_MAX, context.options.room_bytes);
         let room = Arc::clone(crew.room());
-        let served = context.link.serve(
-            &context.key(Pattern::Queue, name)?,
+        let served = ends::serve(context, Pattern::Queue, name, || {
+            let room = Arc::clone(&room);
             Box::new(move |question| {
                 if let Err(job) = room.offer(Job { question, since: Instant::now() }) {
                     job.question.fail(call::error("as many items wait here as may"));
                 }
-            }),
-        )?;
+            })
+        })?;
         let (context, name, counters) = (Arc::clone(context), name.to_owned(), Arc::default());
         let mut port = Self { context, name, crew, counters, _served: served };
         port.grow()?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidepost::{Notifier, Overflow, Pattern, ReceiveError, Waiter};
 
 use super::census::{Endpoint, Local};
-use super::context::Context;
+use super::context::{Context, sender_of};
 use super::port::{Counters, Counts, Port, PortError};
 use super::worker::{Stop, Worker};
 use crate::envelope::{DomainId, Envelope, Sender, now_ns};
@@ -15,9 +15,12 @@ use crate::link::{Frame, Quality, Received, Sent, Sink, Source};
 
 /// How long a wait may last before it is looked whether it is to end.
 const SLICE: Duration = Duration::from_millis(200);
-/// Bytes of one id and its count.
-const NOTICE_BYTES: usize = 12;
-/// The encoding of counts: an id of 32 bits and a count of 64, little-endian, as often as need be.
+/// Senders on other machines whose counts are remembered.
+const SENDERS_MAX: usize = 1024;
+/// Bytes of one id and its counts.
+const NOTICE_BYTES: usize = 20;
+/// The encoding of counts: an id of 32 bits, how often it was notified since it was told last, and how often in all, 64 bits each,
+/// little-endian, as often as need be. Whoever missed something has it of the next that comes.
 const ENCODING: &str = "application/x-tidepost-signal";
 
 /// How many ids a signal has, as those who are there declare it.
@@ -27,22 +30,29 @@ fn ids_of(endpoints: &[Endpoint]) -> Result<u32, PortError> {
     Ok(u32::try_from(counters)?)
 }
 
-fn encode(notices: impl Iterator<Item = (u32, u64)>) -> Vec<u8> {
+/// What is told of one id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    id: u32,
+    new: u64,
+    total: u64,
+}
+
+fn encode(all: impl Iterator<Item = Told>) -> Vec<u8> {
     let mut payload = Vec::new();
-    for (id, count) in notices {
+    for Told { id, new, total } in all {
         payload.extend(id.to_le_bytes());
-        payload.extend(count.to_le_bytes());
+        payload.extend(new.to_le_bytes());
+        payload.extend(total.to_le_bytes());
     }
     payload
 }
 
-fn decode(payload: &[u8]) -> impl Iterator<Item = (u32, u64)> {
-    payload.chunks_exact(NOTICE_BYTES).map(|notice| {
-        let (id, count) = notice.split_at(4);
-        (
-            u32::from_le_bytes(id.try_into().expect("4 of 12")),
-            u64::from_le_bytes(count.try_into().expect("8 of 12")),
-        )
+fn decode(payload: &[u8]) -> impl Iterator<Item = Told> {
+    payload.chunks_exact(NOTICE_BYTES).map(|told| {
+        let word = |at: usize| u64::from_le_bytes(told[at..at + 8].try_into().expect("8 of 20"));
+        let id = u32::from_le_bytes(told[..4].try_into().expect("4 of 20"));
+        Told { id, new: word(4), total: word(12) }
     })
 }
 
@@ -96,14 +106,19 @@ impl Port for SignalOut {
 }
 
 fn pass_all(context: &Context, mut waiter: Waiter, sink: &dyn Sink, counters: &Counters, stop: &Stop) {
-    // What found no room is told with what comes next: it is counted, not queued.
+    // This one counts from 0: another after it is another.
+    let sender = sender_of(waiter.id());
+    let mut totals: HashMap<u32, u64> = HashMap::new();
+    // What found no room is told with what comes next.
     let mut owed: HashMap<u32, u64> = HashMap::new();
     while !stop.is_set() {
         match waiter.wait_timeout(SLICE) {
             Ok(Some(notices)) => {
                 for notice in notices.iter() {
-                    let count = owed.entry(notice.id).or_default();
-                    *count = count.saturating_add(notice.count);
+                    for counts in [&mut owed, &mut totals] {
+                        let count = counts.entry(notice.id).or_default();
+                        *count = count.saturating_add(notice.count);
+                    }
                 }
             }
             Ok(None) if owed.is_empty() => continue,
@@ -111,8 +126,8 @@ fn pass_all(context: &Context, mut waiter: Waiter, sink: &dyn Sink, counters: &C
             Err(ReceiveError::Closed { .. }) => return,
             Err(error) => return context.note(error.to_string()),
         }
-        let payload = encode(owed.iter().map(|(id, count)| (*id, *count)));
-        let sender = Sender { node: context.node.id().bits().to_le_bytes(), number: 0 };
+        let told = owed.iter().map(|(id, new)| Told { id: *id, new: *new, total: totals[id] });
+        let payload = encode(told);
         let (domain, passed_on_ns) = (context.domain, now_ns());
         let envelope = Envelope { overflow: Overflow::Block, domain, sender, sequence: 0, passed_on_ns };
         let attachment = envelope.to_bytes().to_vec();
@@ -143,8 +158,10 @@ impl SignalIn {
         let quality = Quality::Reliable { cache: context.options.cache };
         let source = context.link.source(&key, quality, context.options.room_bytes)?;
         let counters = Arc::<Counters>::default();
-        let (context, name, notifiers) = (Arc::clone(context), name.to_owned(), HashMap::new());
-        let mut notifying = Notifying { context, name, ids, counters: Arc::clone(&counters), notifiers };
+        let (context, name) = (Arc::clone(context), name.to_owned());
+        let (notifiers, heard) = Default::default();
+        let mut notifying =
+            Notifying { context, name, ids, counters: Arc::clone(&counters), notifiers, heard };
         let closed = Arc::clone(&source);
         let worker = Worker::start(move || closed.close(), move |_| notifying.notify_all(&*source))?;
         Ok(Self { worker, counters })
@@ -172,6 +189,8 @@ struct Notifying {
     ids: u32,
     counters: Arc<Counters>,
     notifiers: HashMap<Option<DomainId>, Notifier>,
+    /// How often each sender has notified each id, as far as it has been heard.
+    heard: HashMap<Sender, HashMap<u32, u64>>,
 }
 
 impl Notifying {
@@ -194,7 +213,8 @@ impl Notifying {
     }
 
     fn notify(&mut self, frame: &Frame) -> Result<(), PortError> {
-        let domain = Envelope::of(frame)?.map(|envelope| envelope.domain);
+        let envelope = Envelope::of(frame)?;
+        let domain = envelope.map(|envelope| envelope.domain);
         if domain == Some(self.context.domain) || frame.is_farewell {
             return Ok(());
         }
@@ -208,17 +228,24 @@ impl Notifying {
             self.notifiers.insert(domain, node.signal(&self.name).ids(self.ids).notifier()?);
         }
         let Some(notifier) = self.notifiers.get_mut(&domain) else { return Ok(()) };
-        for (id, count) in decode(&frame.payload) {
+        if self.heard.len() > SENDERS_MAX {
+            // What those that are still there tell next is taken as it comes.
+            self.heard.clear();
+        }
+        let mut heard = envelope.map(|envelope| self.heard.entry(envelope.sender).or_default());
+        for Told { id, new, total } in decode(&frame.payload) {
             if id >= self.ids {
                 return Err(format!("id {id} is none of {}", self.ids).into());
             }
-            // As often as one call can say, and the rest with more.
-            let mut left = count;
-            while left > 0 {
-                let step = u32::try_from(left).unwrap_or(u32::MAX);
-                notifier.notify_many(id, step)?;
-                left -= u64::from(step);
-            }
+            let count = match &mut heard {
+                Some(heard) => match heard.insert(id, total) {
+                    Some(before) => total.saturating_sub(before),
+                    None => new,
+                },
+                None => new,
+            };
+            // As often as one call can say, and no more: a count is no reason to be busy for ever.
+            notifier.notify_many(id, u32::try_from(count).unwrap_or(u32::MAX))?;
             Counters::add(&self.counters.crossed, count);
         }
         Ok(())
@@ -231,8 +258,9 @@ mod tests {
 
     #[test]
     fn counts_are_little_endian() {
-        let payload = encode([(1, 2), (65_535, 1 << 40)].into_iter());
-        assert_eq!(payload[..12], [1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(decode(&payload).collect::<Vec<_>>(), [(1, 2), (65_535, 1 << 40)]);
+        let all = [Told { id: 1, new: 2, total: 3 }, Told { id: 65_535, new: 1 << 40, total: u64::MAX }];
+        let payload = encode(all.into_iter());
+        assert_eq!(payload[..20], [1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(decode(&payload).collect::<Vec<_>>(), all);
     }
 }

@@ -7,7 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tidepost::{Copied, EndpointId, Overflow, Publisher, Relayed, SendError, Subscriber, Untyped};
+use tidepost::{
+    Copied, EndpointId, Overflow, Publisher, Relayed, SendError, Subscriber, TypeDescriptor, Untyped,
+};
 
 use super::census::{Endpoint, Local};
 use super::context::{Context, sender_of};
@@ -23,7 +25,7 @@ const SLICE: Duration = Duration::from_millis(200);
 /// time, gets what is kept.
 const LINGER: Duration = Duration::from_secs(30);
 /// Publishers of one topic on other machines that are told apart.
-const PUBLISHERS_MAX: usize = 1024;
+const PUBLISHERS_MAX: usize = 256;
 
 /// What publishers of a topic do when they are full.
 type Policies = Arc<Mutex<HashMap<EndpointId, Overflow>>>;
@@ -174,7 +176,7 @@ impl Passing {
         &mut self,
         publisher: EndpointId,
         sequence: u64,
-        message_type: &tidepost::TypeDescriptor,
+        message_type: &TypeDescriptor,
         message: &[u8],
     ) -> Result<Frame, PortError> {
         let (encoding, overflow) = match self.senders.get(&publisher) {
@@ -229,6 +231,7 @@ impl TopicIn {
             absent: HashMap::new(),
             refused: HashSet::new(),
             departures: context.remotes.departures(),
+            dropped: 0,
         };
         let closed = Arc::clone(&source);
         let worker =
@@ -254,7 +257,7 @@ impl Port for TopicIn {
 /// Who publishes here what a publisher on another machine has sent.
 struct Standin {
     publisher: Publisher<Untyped>,
-    message_type: tidepost::TypeDescriptor,
+    message_type: TypeDescriptor,
     encoding: String,
     domain: Option<DomainId>,
     due: Due,
@@ -283,6 +286,8 @@ struct Publishing {
     /// Those whose messages cannot be published, and their encodings: told once.
     refused: HashSet<(Origin, String)>,
     departures: u64,
+    /// Frames that found no room, of which nobody has been told.
+    dropped: u64,
 }
 
 impl Publishing {
@@ -290,6 +295,7 @@ impl Publishing {
         loop {
             match source.receive(SLICE) {
                 Received::Frame(_, frame) => {
+                    self.dropped = self.dropped.saturating_add(source.take_dropped());
                     if let Err(error) = self.publish(frame, stop) {
                         Counters::add(&self.counters.refused, 1);
                         self.context.note(format!("topic `{}`: {error}", self.name));
@@ -350,6 +356,12 @@ impl Publishing {
             }
         }
         let Some(standin) = self.publishers.get_mut(&origin) else { return Ok(()) };
+        let dropped = std::mem::take(&mut self.dropped);
+        if envelope.is_none() {
+            // What has no number is missed by nobody else.
+            standin.due.lost = standin.due.lost.saturating_add(dropped);
+            Counters::add(&self.counters.lost, dropped);
+        }
         standin.publish(&frame.payload, envelope.map(|envelope| envelope.sequence), &self.counters, stop)
     }
 
@@ -361,6 +373,8 @@ impl Publishing {
             );
         }
         let message_type = self.context.type_of(&frame.encoding)?;
+        // Before memory is made for messages as long as somebody says.
+        check_length(&message_type, frame.payload.len())?;
         let domain = envelope.map(|envelope| envelope.domain);
         let node = self.context.remotes.node(domain)?;
         let overflow = envelope.map_or(Overflow::DropOldest, |envelope| envelope.overflow);
@@ -373,6 +387,13 @@ impl Publishing {
     }
 }
 
+fn check_length(message_type: &TypeDescriptor, given: usize) -> Result<(), PortError> {
+    if types::fits(message_type, given) {
+        return Ok(());
+    }
+    Err(format!("a message of {given} B is none of the type {message_type}").into())
+}
+
 impl Standin {
     fn publish(
         &mut self,
@@ -381,10 +402,7 @@ impl Standin {
         counters: &Counters,
         stop: &Stop,
     ) -> Result<(), PortError> {
-        if !types::fits(&self.message_type, message.len()) {
-            let (given, message_type) = (message.len(), &self.message_type);
-            return Err(format!("a message of {given} B is none of the type {message_type}").into());
-        }
+        check_length(&self.message_type, message.len())?;
         if let Some(sequence) = sequence {
             let due = self.due.next.unwrap_or(sequence);
             let Some(missing) = sequence.checked_sub(due) else {

@@ -57,7 +57,7 @@ pub const EXEMPTIONS: &[Exemption] = &[
     changed(
         "several servers",
         "the one with the fewest calls of the client",
-        "those of the domain, if it has any; else one elsewhere, which the engine chooses",
+        "those of the domain, if it has any; else those of other machines, each machine in turn",
     ),
     changed(
         "an item of a queue",

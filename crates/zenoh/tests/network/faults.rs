@@ -9,11 +9,11 @@ use tidepost_zenoh::{NamePattern, Settings};
 use crate::shim::Shim;
 use crate::stage::{Domain, PATIENCE, Pair, connecting, listening, until};
 
-fn publisher(node: &Node, topic: &str) -> Publisher<u64> {
+pub fn publisher(node: &Node, topic: &str) -> Publisher<u64> {
     node.topic(topic).publisher(Overflow::Block).expect("the topic is ours")
 }
 
-fn subscriber(node: &Node, topic: &str) -> Subscriber<u64> {
+pub fn subscriber(node: &Node, topic: &str) -> Subscriber<u64> {
     node.topic(topic).subscriber().expect("the types agree")
 }
 
@@ -32,7 +32,7 @@ fn comes_no_more(subscriber: &mut Subscriber<u64>) {
 }
 
 /// Sends until the first arrives at each, and then ten more, each of which arrives once.
-fn each_arrives_once(publisher: &mut Publisher<u64>, subscribers: &mut [&mut Subscriber<u64>]) {
+pub fn each_arrives_once(publisher: &mut Publisher<u64>, subscribers: &mut [&mut Subscriber<u64>]) {
     // Whoever is reached over several machines is reached when the last of them knows of it.
     let mut number = 0;
     for subscriber in subscribers.iter_mut() {
@@ -144,6 +144,30 @@ struct Wired {
     domains: [Domain; 2],
 }
 
+/// What is between two domains, and can be cut.
+pub trait Wire {
+    /// The domain that sends, and the one that receives.
+    fn ends(&self) -> [&Domain; 2];
+    fn cut(&mut self);
+    /// Mends it, and waits until the ends see each other.
+    fn heal(&mut self);
+}
+
+impl Wire for Wired {
+    fn ends(&self) -> [&Domain; 2] {
+        self.domains.each_ref()
+    }
+
+    fn cut(&mut self) {
+        self.shim.cut();
+    }
+
+    fn heal(&mut self) {
+        self.shim.heal();
+        self.sees_each_other(true);
+    }
+}
+
 impl Wired {
     fn new() -> Self {
         let domains = [Domain::new("east"), Domain::new("west")];
@@ -163,9 +187,8 @@ impl Wired {
 }
 
 /// Sends through a cut of this length; every number arrives or is counted as lost.
-fn every_number_is_accounted_for(cut: Duration) {
-    let wired = Wired::new();
-    let nodes = wired.domains.each_ref().map(Domain::node);
+pub fn every_number_is_accounted_for(wire: &mut impl Wire, cut: Duration) {
+    let nodes = wire.ends().map(Domain::node);
     let mut publisher = publisher(&nodes[0], "t");
     let mut subscriber = subscriber(&nodes[1], "t");
     each_arrives_once(&mut publisher, &mut [&mut subscriber]);
@@ -173,12 +196,11 @@ fn every_number_is_accounted_for(cut: Duration) {
     publisher.send(&0).expect("there is room");
     assert_eq!(next(&mut subscriber), (0, 0));
     let (start, mut sent) = (Instant::now(), 0);
-    wired.shim.cut();
+    wire.cut();
     let mut is_cut = true;
     while is_cut || start.elapsed() < cut + Duration::from_secs(1) {
         if is_cut && start.elapsed() > cut {
-            wired.shim.heal();
-            wired.sees_each_other(true);
+            wire.heal();
             is_cut = false;
         }
         sent += 1;
@@ -209,12 +231,12 @@ fn every_number_is_accounted_for(cut: Duration) {
 
 #[test]
 fn nothing_is_lost_silently_in_a_cut_shorter_than_the_lease() {
-    every_number_is_accounted_for(Duration::from_millis(900));
+    every_number_is_accounted_for(&mut Wired::new(), Duration::from_millis(900));
 }
 
 #[test]
 fn nothing_is_lost_silently_in_a_cut_longer_than_the_lease() {
-    every_number_is_accounted_for(Duration::from_secs(5));
+    every_number_is_accounted_for(&mut Wired::new(), Duration::from_secs(5));
 }
 
 #[test]
@@ -270,6 +292,59 @@ fn a_call_that_is_given_up_is_cancelled_on_the_other_machine() {
     assert_eq!(*client.call(&41, PATIENCE).expect("it answers others"), 42);
     handle.cancel();
     serving.join().expect("it does not panic").expect("it served");
+}
+
+/// The fear: the engine asks everybody who answers.
+#[test]
+fn of_several_machines_one_is_asked_each_in_turn() {
+    let domains = ["a", "b", "c"].map(Domain::new);
+    let first = domains[0].gateway(&listening());
+    let others = [&domains[1], &domains[2]].map(|domain| domain.gateway(&connecting(&first)));
+    let [a, b, c] = domains.each_ref().map(Domain::node);
+    let serving = [&b, &c].map(|node| {
+        let mut server = node.service::<u64, u64>("s").server().expect("it is ours");
+        let handle = server.handle();
+        let serving = std::thread::spawn(move || {
+            let mut asked = 0;
+            let served = server.serve(|number| {
+                asked += 1;
+                Ok::<u64, &str>(*number)
+            });
+            served.map(|()| asked)
+        });
+        (handle, serving)
+    });
+    let mut consumers = [&b, &c].map(|node| node.queue::<u64>("q").consumer().expect("the types agree"));
+    let mut client = a.service::<u64, u64>("s").client().expect("the types agree");
+    client.wait_for_servers(1, PATIENCE).expect("the gateway serves");
+    until("both are seen", || others.iter().all(|gateway| gateway.status().machines.len() == 2));
+    std::thread::sleep(Duration::from_millis(500));
+    for number in 0..100 {
+        assert_eq!(*client.call(&number, PATIENCE).expect("it answers"), number);
+    }
+    let asked = serving.map(|(handle, serving)| {
+        handle.cancel();
+        serving.join().expect("it does not panic").expect("it served")
+    });
+    assert!(asked.iter().sum::<u32>() == 100 && asked.iter().all(|asked| *asked > 10), "{asked:?}");
+    let mut producer = a.queue::<u64>("q").producer(Overflow::Block).expect("it is ours");
+    (0..100).for_each(|number| producer.push(&number).expect("there is room"));
+    let mut got = [Vec::new(), Vec::new()];
+    until("all are acknowledged", || {
+        for (consumer, got) in consumers.iter_mut().zip(&mut got) {
+            while let Some(item) =
+                consumer.recv_timeout(Duration::from_millis(20)).expect("receiving succeeds")
+            {
+                got.push(*item);
+                item.ack().expect("it is ours");
+            }
+        }
+        producer.counts().acknowledged == 100
+    });
+    assert!(got.iter().all(|got| got.len() > 10), "{got:?}");
+    let mut all = got.concat();
+    all.sort_unstable();
+    assert_eq!(all, (0..100).collect::<Vec<_>>(), "each came once");
 }
 
 #[test]

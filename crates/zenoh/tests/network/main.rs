@@ -3,6 +3,8 @@
 mod conformance;
 mod exemptions;
 mod faults;
+mod hosts;
+mod links;
 mod program;
 mod shim;
 mod stage;

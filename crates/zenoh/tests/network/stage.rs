@@ -1,6 +1,7 @@
 //! Domains on machines of their own, as far as gateways can tell.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -55,6 +56,12 @@ impl Drop for Domain {
         // What cannot be removed is left in the directory for temporary files.
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// Says that a test is skipped, and why, past the runner, which keeps to itself what a passing test prints.
+pub fn skip(reason: impl std::fmt::Display) {
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    let _ = writeln!(std::io::stderr(), "skipped: {name}: {reason}");
 }
 
 /// Listens on a free port of loopback.

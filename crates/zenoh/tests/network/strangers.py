@@ -1,6 +1,7 @@
 """A client of the engine in another language: it knows no more than docs/network.md says."""
 
 import sys
+import threading
 import time
 import zenoh
 
@@ -17,8 +18,15 @@ with zenoh.open(config) as session:
     queryable = session.declare_queryable("tidepost/s/lower", answer)
     publisher = session.declare_publisher("tidepost/t/from-python")
     deadline = time.monotonic() + 60
+
+    def publish():
+        # Until somebody subscribes, nobody hears.
+        while time.monotonic() < deadline:
+            publisher.put("hello")
+            time.sleep(0.05)
+
+    threading.Thread(target=publish, daemon=True).start()
     while not came and time.monotonic() < deadline:
-        publisher.put("hello")
         time.sleep(0.05)
     print("received", came[0].payload.to_bytes().decode(), str(came[0].encoding))
     replies = []
@@ -29,3 +37,5 @@ with zenoh.open(config) as session:
     print("present", any(key.endswith("/east") for key in seen))
     sys.stdout.flush()
     sys.stdin.read()
+    deadline = 0
+    time.sleep(0.1)

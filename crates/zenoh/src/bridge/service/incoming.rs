@@ -13,10 +13,11 @@ use super::{cancel_key, text, types_key, types_of};
 use crate::bridge::call::{ANSWER, CallHead, ERROR, NO_MORE, Want};
 use crate::bridge::census::Local;
 use crate::bridge::context::Context;
+use crate::bridge::ends::Ends;
 use crate::bridge::port::{Counters, Counts, Port, PortError};
 use crate::bridge::worker::{Stop, Worker};
 use crate::envelope::{Envelope, Sender, now_ns};
-use crate::link::{Answer, Asking, Frame, Quality, Sink};
+use crate::link::{Answer, Frame, Quality, Sink};
 use crate::types;
 
 /// Servers that stand for those elsewhere: so many clients are given parts at once.
@@ -37,8 +38,7 @@ const SLACK: Duration = Duration::from_millis(500);
 pub(in crate::bridge) struct ServiceIn {
     context: Arc<Context>,
     name: String,
-    key: String,
-    asking: Box<dyn Asking>,
+    ends: Arc<Ends>,
     cancelling: Arc<dyn Sink>,
     workers: Vec<Worker>,
     counters: Arc<Counters>,
@@ -46,12 +46,11 @@ pub(in crate::bridge) struct ServiceIn {
 
 impl ServiceIn {
     pub(in crate::bridge) fn open(context: &Arc<Context>, name: &str) -> Result<Self, PortError> {
-        let key = context.key(Pattern::Service, name)?;
-        let asking = context.link.asking(&key)?;
+        let ends = Arc::new(Ends::of(context, Pattern::Service, name)?);
         let room = context.options.room_bytes;
         let cancelling = context.link.sink(&cancel_key(context, name), Quality::Lossy, room)?;
         let (context, name) = (Arc::clone(context), name.to_owned());
-        Ok(Self { context, name, key, asking, cancelling, workers: Vec::new(), counters: Arc::default() })
+        Ok(Self { context, name, ends, cancelling, workers: Vec::new(), counters: Arc::default() })
     }
 
     /// The types of the service, as its gateway says them, or as the clients here have them.
@@ -86,7 +85,7 @@ impl ServiceIn {
             let mut standing = Standing {
                 context: Arc::clone(&self.context),
                 name: self.name.clone(),
-                key: self.key.clone(),
+                ends: Arc::clone(&self.ends),
                 types: types.clone(),
                 encoding: encoding.clone(),
                 sender: Sender { node: node.id().bits().to_le_bytes(), number: server.id().number() },
@@ -104,7 +103,7 @@ impl ServiceIn {
 
 impl Port for ServiceIn {
     fn move_on(&mut self, local: &Local) -> Result<(), PortError> {
-        if !self.asking.is_answered() {
+        if !self.ends.are_there() {
             // With no server in the domain, whoever calls is told so at once.
             self.stop();
             self.workers.clear();
@@ -137,7 +136,7 @@ fn take(shared: &Shared) -> Option<AnyTicket> {
 struct Standing {
     context: Arc<Context>,
     name: String,
-    key: String,
+    ends: Arc<Ends>,
     types: ServiceTypes,
     encoding: String,
     sender: Sender,
@@ -209,7 +208,7 @@ impl Standing {
     }
 
     fn ask(&self, frame: Frame, head: CallHead, on_answer: crate::link::OnAnswer) -> Result<(), PortError> {
-        Ok(self.context.link.ask(&self.key, frame, head.patience + SLACK, on_answer)?)
+        Ok(self.context.link.ask(&self.ends.next_key(), frame, head.patience + SLACK, on_answer)?)
     }
 
     fn pass_one(&mut self, request: AnyRequest<'_>, head: CallHead, frame: Frame) -> Result<(), PortError> {

@@ -1,6 +1,7 @@
 //! A service whose servers are here.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,11 @@ use super::{cancel_key, encodings_of, types_key};
 use crate::bridge::call::{self, ANSWER, CallHead, CallId, NO_MORE, Want};
 use crate::bridge::census::Local;
 use crate::bridge::context::Context;
+use crate::bridge::ends;
 use crate::bridge::jobs::{Crew, Job};
 use crate::bridge::port::{Counters, Counts, Port, PortError};
 use crate::bridge::worker::{Stop, Worker};
+use crate::envelope::Sender;
 use crate::link::{Frame, Kept, Quality, Question, Received};
 use crate::types::{self, Declared};
 
@@ -51,20 +54,16 @@ impl ServiceOut {
         let told = Frame { payload: told, encoding: "application/json".to_owned(), ..Frame::default() };
         let crew = Crew::new(CALLS_MAX, context.options.room_bytes);
         let room = Arc::clone(crew.room());
-        let served = vec![
-            context
-                .link
-                .serve(&types_key(context, name), Box::new(move |question| question.answer(told.clone())))?,
-            context.link.serve(
-                &context.key(Pattern::Service, name)?,
-                Box::new(move |question| {
-                    let full = |job: Job| job.question.fail(call::error("as many calls wait here as may"));
-                    if let Err(job) = room.offer(Job { question, since: Instant::now() }) {
-                        full(job);
-                    }
-                }),
-            )?,
-        ];
+        let mut served = ends::serve(context, Pattern::Service, name, || {
+            let room = Arc::clone(&room);
+            Box::new(move |question| {
+                if let Err(job) = room.offer(Job { question, since: Instant::now() }) {
+                    job.question.fail(call::error("as many calls wait here as may"));
+                }
+            })
+        })?;
+        let tell = Box::new(move |question: Box<dyn Question>| question.answer(told.clone()));
+        served.push(context.link.serve(&types_key(context, name), tell)?);
         let running = Running::default();
         let cancelled =
             context.link.source(&cancel_key(context, name), Quality::Lossy, context.options.room_bytes)?;
@@ -99,7 +98,7 @@ impl ServiceOut {
             let (context, name) = (Arc::clone(&context), name.clone());
             let (running, counters) = (Arc::clone(&running), Arc::clone(&counters));
             let mut answering = Answering { context, name, running, counters, client: None };
-            move |job: Job, _: &Stop| answering.answer(&job)
+            move |job: Job, stop: &Stop| answering.answer(&job, stop)
         };
         self.crew.grow(begin, move || lock(&ended).drain().for_each(|(_, handle)| handle.cancel()))
     }
@@ -132,12 +131,12 @@ struct Answering {
 }
 
 impl Answering {
-    fn answer(&mut self, job: &Job) {
+    fn answer(&mut self, job: &Job, stop: &Stop) {
         let question = &*job.question;
         match CallHead::of(question.frame()) {
             Ok((head, id)) => {
                 let patience = head.patience.saturating_sub(job.since.elapsed());
-                if let Err(error) = self.pass_on(question, CallHead { patience, ..head }, id) {
+                if let Err(error) = self.pass_on(question, CallHead { patience, ..head }, id, stop) {
                     question.fail(call::error(error.to_string()));
                     Counters::add(&self.counters.refused, 1);
                 } else {
@@ -156,17 +155,29 @@ impl Answering {
         question: &dyn Question,
         head: CallHead,
         id: Option<CallId>,
+        stop: &Stop,
     ) -> Result<(), PortError> {
         let (mut client, types) = client(&self.context.node, &self.name, self.client.take())?;
         check_request(&types, question.frame())?;
-        if let Some(id) = id {
-            lock(&self.running).insert(id, client.handle());
+        let id = id.unwrap_or_else(|| self.number_stranger());
+        lock(&self.running).insert(id, client.handle());
+        if stop.is_set() {
+            // Whoever stopped us may have looked before this one was on the list.
+            client.handle().cancel();
         }
         let called = call(&self.context, &mut client, &types, question, head);
-        let was_cancelled = id.is_some_and(|id| lock(&self.running).remove(&id).is_none());
+        let was_cancelled = lock(&self.running).remove(&id).is_none();
         // A client that was cancelled is of no more use.
         self.client = Some(client).filter(|_| !was_cancelled);
         called
+    }
+}
+
+impl Answering {
+    /// A number for a call of somebody who gives none.
+    fn number_stranger(&self) -> CallId {
+        static CALLS: AtomicU64 = AtomicU64::new(0);
+        (Sender { node: [0; 16], number: 0 }, CALLS.fetch_add(1, Ordering::Relaxed))
     }
 }
 

@@ -1,0 +1,168 @@
+//! Three hosts, as network namespaces, with wires between them: real losses, a link that is down, a router that is killed.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use crate::faults::{Wire, each_arrives_once, every_number_is_accounted_for, publisher, subscriber};
+use crate::stage::{Domain, skip, until};
+
+const APART: [&str; 8] =
+    ["--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
+
+/// The hosts; they and all that runs there end when this is dropped.
+struct Hosts {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    /// Of east, relay and west.
+    domains: [Domain; 3],
+}
+
+impl Hosts {
+    /// `None` if that is not permitted here, or a tool is missing, which it says.
+    fn start(tools: &[&str]) -> Option<Self> {
+        let tried = [&["ip link set lo up"], tools].concat().join(" && ");
+        let output = Command::new("unshare").args(APART).args(["sh", "-c", &tried]).output();
+        if !output.as_ref().is_ok_and(|output| output.status.success()) {
+            skip(format_args!("`unshare {} sh -c '{tried}'` fails here: {output:?}", APART.join(" ")));
+            return None;
+        }
+        let domains = ["east", "relay", "west"].map(Domain::new);
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/network/hosts.sh");
+        let mut command = Command::new("unshare");
+        command.args(APART).args(["sh", script, env!("CARGO_BIN_EXE_tidepost-gateway")]);
+        command.args(domains.each_ref().map(Domain::path)).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("it was tried");
+        let stdin = child.stdin.take().expect("it is piped");
+        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut hosts = Self { child, stdin, stdout, domains };
+        hosts.hear("ready");
+        hosts.sees(true);
+        Some(hosts)
+    }
+
+    fn hear(&mut self, due: &str) {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("it is text");
+        assert_eq!(line.trim(), due);
+    }
+
+    fn tell(&mut self, command: &str) {
+        writeln!(self.stdin, "{command}").expect("it reads on");
+        self.hear("done");
+    }
+
+    /// Waits until east and west see each other, or see each other no more.
+    fn sees(&self, is_so: bool) {
+        for (domain, other) in [(&self.domains[0], "west"), (&self.domains[2], "east")] {
+            let mut reader = domain.node().state::<[u8]>("network/tidepost").reader().expect("it is bytes");
+            until("both see the same", || {
+                let value = reader.wait(Duration::from_secs(1)).expect("waiting succeeds");
+                let status =
+                    value.map(|value| String::from_utf8_lossy(&value).into_owned()).unwrap_or_default();
+                let machines = status.split("\"machines\":[").nth(1).and_then(|rest| rest.split(']').next());
+                machines.is_some_and(|machines| machines.contains(other)) == is_so
+            });
+        }
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        // `--kill-child` takes with it all that runs there.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Wire for Hosts {
+    fn ends(&self) -> [&Domain; 2] {
+        [&self.domains[0], &self.domains[2]]
+    }
+
+    fn cut(&mut self) {
+        self.tell("cut");
+    }
+
+    fn heal(&mut self) {
+        self.tell("heal");
+        self.sees(true);
+    }
+}
+
+#[test]
+fn three_hosts_with_losses_lose_nothing() {
+    let Some(mut hosts) = Hosts::start(&["nft list ruleset"]) else { return };
+    hosts.tell("lose");
+    let nodes = hosts.domains.each_ref().map(Domain::node);
+    let mut publisher = publisher(&nodes[0], "t");
+    let [mut here, mut middle, mut there] = nodes.each_ref().map(|node| subscriber(node, "t"));
+    each_arrives_once(&mut publisher, &mut [&mut here, &mut middle, &mut there]);
+    let mut server = nodes[2].service::<u64, u64>("s").server().expect("it is ours");
+    let handle = server.handle();
+    let serving = std::thread::spawn(move || server.serve(|asked| Ok::<u64, &str>(asked + 1)));
+    let mut client = nodes[0].service::<u64, u64>("s").client().expect("the types agree");
+    client.wait_for_servers(1, crate::stage::PATIENCE).expect("the gateway serves");
+    for asked in 0..20 {
+        assert_eq!(*client.call(&asked, crate::stage::PATIENCE).expect("it answers"), asked + 1);
+    }
+    handle.cancel();
+    serving.join().expect("it does not panic").expect("it served");
+}
+
+#[test]
+fn a_link_that_is_down_loses_nothing_silently() {
+    let Some(mut hosts) = Hosts::start(&[]) else { return };
+    every_number_is_accounted_for(&mut hosts, Duration::from_millis(900));
+    every_number_is_accounted_for(&mut hosts, Duration::from_secs(4));
+}
+
+/// The router between is killed, and another takes its place.
+struct Router(Hosts);
+
+impl Wire for Router {
+    fn ends(&self) -> [&Domain; 2] {
+        self.0.ends()
+    }
+
+    fn cut(&mut self) {
+        self.0.tell("kill-relay");
+        self.0.sees(false);
+    }
+
+    fn heal(&mut self) {
+        self.0.tell("start-relay");
+        self.0.sees(true);
+    }
+}
+
+#[test]
+fn a_router_that_is_killed_loses_nothing_silently() {
+    let Some(hosts) = Hosts::start(&[]) else { return };
+    every_number_is_accounted_for(&mut Router(hosts), Duration::from_secs(1));
+}
+
+/// The gateway at the receiving end is stopped, and goes on.
+struct Stopped(Hosts);
+
+impl Wire for Stopped {
+    fn ends(&self) -> [&Domain; 2] {
+        self.0.ends()
+    }
+
+    fn cut(&mut self) {
+        self.0.tell("stop-west");
+    }
+
+    fn heal(&mut self) {
+        self.0.tell("go-west");
+        self.0.sees(true);
+    }
+}
+
+#[test]
+fn a_receiver_that_is_stopped_for_eight_seconds_loses_nothing_silently() {
+    let Some(hosts) = Hosts::start(&[]) else { return };
+    every_number_is_accounted_for(&mut Stopped(hosts), Duration::from_secs(8));
+}

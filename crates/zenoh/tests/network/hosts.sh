@@ -1,0 +1,40 @@
+# Hosts in network namespaces of their own, in a user namespace, with a gateway each: east – relay – west. Does what its input says,
+# and says `done` after each. Arguments: the gateway's program, and the directories of the domains of east, relay and west.
+set -e
+mount -t tmpfs tmpfs /run
+mkdir -p /run/netns
+for host in east relay west; do ip netns add "$host"; ip -n "$host" link set lo up; done
+join() { # host, its interface and address, and the same of the other
+    ip link add "$2" netns "$1" type veth peer name "$5" netns "$4"
+    ip -n "$1" addr add "$3/24" dev "$2"; ip -n "$1" link set "$2" up
+    ip -n "$4" addr add "$6/24" dev "$5"; ip -n "$4" link set "$5" up
+}
+join east east0 10.9.1.2 relay relay0 10.9.1.1
+join west west0 10.9.2.2 relay relay1 10.9.2.1
+gateway() { # host, program, directory, and where it listens or whom it connects to
+    host=$1 program=$2 directory=$3
+    shift 3
+    # In the background a shell gives it no input; it ends with this namespace of processes.
+    nsenter --net="/run/netns/$host" "$program" run --machine "$host" --directory "$directory" "$@" 2>> "$directory/gateway.log" &
+    eval "pid_$host=$!"
+}
+gateway relay "$1" "$3" --listen tcp/10.9.1.1:7447 --listen tcp/10.9.2.1:7447
+gateway east "$1" "$2" --connect tcp/10.9.1.1:7447
+gateway west "$1" "$4" --connect tcp/10.9.2.1:7447
+echo ready
+while read -r command; do
+    case $command in
+    cut) ip -n east link set east0 down ;;
+    heal) ip -n east link set east0 up ;;
+    lose)
+        for host in east west; do
+            nsenter --net="/run/netns/$host" nft 'add table inet f; add chain inet f in { type filter hook input priority 0; }; add rule inet f in numgen random mod 100 < 5 drop'
+        done
+        ;;
+    kill-relay) kill -9 "$pid_relay" ;;
+    start-relay) gateway relay "$1" "$3" --listen tcp/10.9.1.1:7447 --listen tcp/10.9.2.1:7447 ;;
+    stop-west) kill -STOP "$pid_west" ;;
+    go-west) kill -CONT "$pid_west" ;;
+    esac
+    echo done
+done

@@ -1,0 +1,189 @@
+//! What every link has to do, whatever engine is behind it: another engine would have to pass this.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use tidepost_zenoh::{Answer, Frame, Link, Quality, Received, Sent, Settings, Zenoh};
+
+use crate::stage::{PATIENCE, listening, until};
+
+const ROOM: usize = 1 << 20;
+const RELIABLE: Quality = Quality::Reliable { cache: 100 };
+
+/// Two ends that see each other.
+fn ends() -> [Zenoh; 2] {
+    let first = Zenoh::open(&listening()).expect("loopback has free ports");
+    let settings = Settings { connect: first.addresses(), ..Settings::default() };
+    let second = Zenoh::open(&settings).expect("it is an address");
+    until("they are connected", || first.connections() == 1 && second.connections() == 1);
+    [first, second]
+}
+
+fn frame(payload: &[u8]) -> Frame {
+    Frame {
+        payload: payload.to_vec(),
+        encoding: "a/b;c=d".to_owned(),
+        attachment: vec![1, 2, 3],
+        is_farewell: false,
+    }
+}
+
+fn received(source: &dyn tidepost_zenoh::Source) -> (String, Frame) {
+    match source.receive(PATIENCE) {
+        Received::Frame(key, frame) => (key, frame),
+        other => panic!("{other:?} instead of a frame"),
+    }
+}
+
+fn check_frames([one, other]: [&dyn Link; 2]) {
+    for quality in [RELIABLE, Quality::Lossy] {
+        let sink = one.sink("realm/x/y", quality, ROOM).expect("it may");
+        let own = one.source("realm/x/**", quality, ROOM).expect("it may");
+        if quality == Quality::Lossy {
+            assert_eq!((sink.try_send(frame(b"")), sink.has_receivers()), (Sent::NotConnected, false));
+        }
+        let source = other.source("realm/x/*", quality, ROOM).expect("it may");
+        until("it is received there", || sink.has_receivers());
+        for number in 0..100_u8 {
+            assert_eq!(sink.try_send(frame(&[number; 1000])), Sent::Sent);
+        }
+        for number in 0..100_u8 {
+            assert_eq!(received(&*source), ("realm/x/y".to_owned(), frame(&[number; 1000])));
+        }
+        let farewell = Frame { attachment: vec![9], is_farewell: true, ..Frame::default() };
+        assert_eq!(sink.try_send(farewell.clone()), Sent::Sent);
+        let (_, got) = received(&*source);
+        assert_eq!((got.is_farewell, got.attachment), (true, vec![9]));
+        assert_eq!(own.receive(Duration::from_millis(100)), Received::Nothing, "nobody hears himself");
+        drop(source);
+        until("nobody receives any more", || !sink.has_receivers());
+    }
+}
+
+fn check_bounds([one, other]: [&dyn Link; 2]) {
+    let sink = one.sink("realm/full", RELIABLE, 10_000).expect("it may");
+    let source = other.source("realm/full", RELIABLE, 10_000).expect("it may");
+    until("it is received there", || sink.has_receivers());
+    // Whoever does not receive holds nobody up, and it is known how many were dropped.
+    let mut sent = 0;
+    for number in 0..2000_u32 {
+        match sink.try_send(frame(&number.to_le_bytes().repeat(250))) {
+            Sent::Sent => sent += 1,
+            Sent::Full => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let (mut got, mut dropped, mut last) = (0, 0, None);
+    until("all are received or dropped", || {
+        if let Received::Frame(_, frame) = source.receive(Duration::from_millis(50)) {
+            let number = u32::from_le_bytes(*frame.payload.first_chunk().expect("four bytes and more"));
+            assert!(last.is_none_or(|last| last < number), "{number} after {last:?}");
+            last = Some(number);
+            got += 1;
+        }
+        dropped += source.take_dropped();
+        got + dropped == sent
+    });
+}
+
+fn check_newest([one, other]: [&dyn Link; 2]) {
+    let sink = one.sink("realm/newest", Quality::Newest, ROOM).expect("it may");
+    for number in 0..10 {
+        assert_eq!(sink.try_send(frame(&[number])), Sent::Sent);
+    }
+    let source = other.source("realm/newest", Quality::Newest, ROOM).expect("it may");
+    until("who comes later has it", || received(&*source).1.payload == [9]);
+    assert_eq!(sink.try_send(frame(&[10])), Sent::Sent);
+    until("and what comes then", || received(&*source).1.payload == [10]);
+}
+
+/// Asks, and waits for all that comes back.
+fn ask(link: &dyn Link, key: &str, asked: &[u8]) -> Vec<Answer> {
+    let (answered, answers) = mpsc::channel();
+    let on_answer = Box::new(move |answer| answered.send(answer).expect("it is waited for"));
+    link.ask(key, frame(asked), PATIENCE, on_answer).expect("it may");
+    let mut all = Vec::new();
+    while all.last() != Some(&Answer::End) {
+        all.push(answers.recv_timeout(PATIENCE).expect("there is an end"));
+    }
+    all
+}
+
+fn check_questions([one, other]: [&dyn Link; 2]) {
+    let start = Instant::now();
+    assert_eq!(ask(other, "realm/s", b"x"), [Answer::End]);
+    assert!(start.elapsed() < PATIENCE / 2, "that nobody is there is known, and not waited for");
+    let asked = Arc::new(AtomicU32::new(0));
+    let serve = |link: &dyn Link, count: &Arc<AtomicU32>| {
+        let count = Arc::clone(count);
+        let kept = link.serve(
+            "realm/s",
+            Box::new(move |question| {
+                count.fetch_add(1, Ordering::Relaxed);
+                let whole = question.frame().clone();
+                for part in whole.payload.chunks(2) {
+                    question.answer(Frame { payload: part.to_vec(), ..whole.clone() });
+                }
+                if whole.payload.is_empty() {
+                    question.fail(Frame { attachment: Vec::new(), ..whole });
+                }
+            }),
+        );
+        kept.expect("it may")
+    };
+    let kept = serve(one, &asked);
+    let asking = other.asking("realm/s").expect("it may");
+    until("somebody answers", || asking.is_answered());
+    let part = |payload: &[u8]| Answer::Frame(frame(payload));
+    assert_eq!(ask(other, "realm/s", b"abc"), [part(b"ab"), part(b"c"), Answer::End]);
+    let failure = Answer::Failure(Frame { attachment: Vec::new(), ..frame(b"") });
+    assert_eq!(ask(other, "realm/s", b""), [failure, Answer::End]);
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "each question comes once");
+    drop(kept);
+    until("nobody answers", || !asking.is_answered());
+}
+
+fn check_tokens([one, other]: [&dyn Link; 2]) {
+    let before = one.token("realm/@live/before").expect("it may");
+    let (told, tokens) = mpsc::channel();
+    let watched = other.watch(
+        "realm/@live/*",
+        Box::new(move |key, is_there| told.send((key.to_owned(), is_there)).expect("it is waited for")),
+    );
+    let hear = || tokens.recv_timeout(PATIENCE).expect("it is told");
+    assert_eq!(hear(), ("realm/@live/before".to_owned(), true));
+    let after = one.token("realm/@live/after").expect("it may");
+    assert_eq!(hear(), ("realm/@live/after".to_owned(), true));
+    drop(before);
+    assert_eq!(hear(), ("realm/@live/before".to_owned(), false));
+    drop((after, watched));
+}
+
+#[test]
+fn the_link_does_what_every_link_does() {
+    let [one, other] = ends();
+    assert_ne!(one.id(), other.id());
+    for ends in [[&one as &dyn Link, &other], [&other, &one]] {
+        check_frames(ends);
+        check_bounds(ends);
+        check_newest(ends);
+        check_questions(ends);
+        check_tokens(ends);
+    }
+}
+
+#[test]
+fn a_link_that_is_closed_says_so() {
+    let [one, other] = ends();
+    let sink = one.sink("realm/x", RELIABLE, ROOM).expect("it may");
+    let source = other.source("realm/x", RELIABLE, ROOM).expect("it may");
+    until("it is received there", || sink.has_receivers());
+    one.close(PATIENCE).expect("it closes");
+    // The first that is sent finds it closed, and whoever comes after it is told.
+    until("it is told", || sink.try_send(frame(b"x")) == Sent::Closed);
+    source.close();
+    assert_eq!(source.receive(PATIENCE), Received::Closed);
+    assert!(one.token("realm/@live/x").is_err());
+    until("the other end knows", || other.connections() == 0);
+}
