@@ -3,40 +3,54 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-format() { cargo fmt --all --check; }
 # All but what goes beyond the machine, which takes long to build, and has a stage of its own.
 local=(--workspace --exclude tidepost-zenoh --locked)
+# The library as its users build it.
+optimised=(--package tidepost --profile optimised --locked)
+
+format() { cargo fmt --all --check; }
 lints() { cargo clippy "${local[@]}" --all-targets --all-features -- -D warnings; }
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc "${local[@]}" --no-deps; }
 # With debug assertions and overflow checks.
 debug() { cargo test "${local[@]}"; }
+# Its features choose among the engine's, and none of its own lines.
 network() {
-    cargo clippy --package tidepost-zenoh --locked --all-targets --all-features -- -D warnings
-    RUSTDOCFLAGS="-D warnings" cargo doc --package tidepost-zenoh --locked --all-features --no-deps
+    cargo clippy --package tidepost-zenoh --locked --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --package tidepost-zenoh --locked --no-deps
     cargo test --package tidepost-zenoh --locked
 }
-# The library as its users build it, with the fault tests at full speed. The tool has had its tests in the stage before.
-release() { cargo test --package tidepost --profile optimised --locked; }
+# At full speed. What does not depend on that has had its tests in the stage before.
+release() { cargo test "${optimised[@]}" --lib --test faults --test patterns; }
 # Every optional kernel feature taken away.
 fallbacks() {
-    TIDEPOST_WITHOUT=membarrier,populate,noexec-seal cargo test --package tidepost --profile optimised --locked --test faults -- \
+    TIDEPOST_WITHOUT=membarrier,populate,noexec-seal cargo test "${optimised[@]}" --test faults -- \
         --skip the_busy_path # pages are not there from the start without `populate`
     echo "skipped: the_busy_path, because it counts page faults, and without \`populate\` there are some"
 }
 # The algorithms under the model checker, in a build of their own.
-models() { RUSTFLAGS="--cfg loom" cargo test --release --locked --target-dir target/loom --lib model; }
-demo() { cargo run --release --locked -- demo; }
+models() {
+    if [ -z "${ahead_pid:-}" ]; then
+        check_models
+    else
+        wait "$ahead_pid"
+        cat target/models.log
+        return "$(cat target/models.status)"
+    fi
+}
+check_models() { RUSTFLAGS="--cfg loom" cargo test --release --locked --target-dir target/loom --lib model; }
+demo() { cargo run --profile optimised --locked -- demo; }
 
-# Builds what later stages need while the tests of earlier ones mostly wait. What it lacks they build themselves, and say why.
+# Most tests wait for processes of theirs most of the time. Meanwhile this, which yields to everything else, builds what later stages
+# need, and checks the models. What it fails to build they build themselves, and say why.
 ahead() {
     exec > target/ahead.log 2>&1
-    renice -n 10 -p "$BASHPID"
-    cargo test --package tidepost --profile optimised --locked --no-run
-    RUSTFLAGS="--cfg loom" cargo test --release --locked --target-dir target/loom --lib --no-run
-    cargo build --release --locked
+    renice -n 19 -p "$BASHPID"
+    cargo test "${optimised[@]}" --lib --test faults --test patterns --no-run || true
+    cargo build --profile optimised --locked || true
+    local status=0
+    check_models > target/models.log 2>&1 || status=$?
+    echo "$status" > target/models.status
 }
-
-# Most tests wait for processes of theirs most of the time.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 
 stages=("$@")
@@ -46,8 +60,7 @@ for stage in "${stages[@]}"; do
     echo "== $stage"
     if [ "$stage" = debug ] && [ $# -eq 0 ]; then
         cargo test "${local[@]}" --no-run
-        mkdir -p target
-        (ahead) < /dev/null &
+        ahead < /dev/null &
         ahead_pid=$!
         trap 'pkill -P "$ahead_pid" || true; kill "$ahead_pid" 2> /dev/null || true' EXIT
     fi

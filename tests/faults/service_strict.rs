@@ -89,6 +89,8 @@ pub fn serve(node: &Node) {
 /// Attempts to make a few calls while the other process runs all the time, which on a busy machine it does not.
 const ATTEMPTS: usize = 200;
 const FEW: u64 = 50;
+/// Attempts to make all calls while both run most of the time.
+const WHOLE_ATTEMPTS: usize = 10;
 
 fn call_and_wait_all(client: &mut Client<[u64; 7], [u64; 7]>) {
     for number in 0..FEW {
@@ -135,14 +137,15 @@ fn a_call_with_a_deadline_that_is_answered_soon_makes_no_system_call() {
     assert!(is_quiet, "each attempt was killed by a system call");
 }
 
+/// What is kept when it comes before it is asked for is allocated: where one of the two does not run for a while, that may be so much that
+/// the heap grows, which is a system call. A fault more is none.
 #[test]
 fn the_busy_path_of_a_call_makes_no_system_call() {
     let _only = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let stage = Stage::new();
-    let (mut server, mut client) = (stage.start("strict-server", ""), stage.start("strict-client", ""));
-    // What is kept when it comes before it is asked for is allocated; a fault more is no system call.
-    for actor in [&mut server, &mut client] {
-        let said = actor.hear();
-        assert!(said.ends_with("allocations"), "{said}");
-    }
+    let is_quiet = (0..WHOLE_ATTEMPTS).any(|_| {
+        let stage = Stage::new();
+        let mut actors = [stage.start("strict-server", ""), stage.start("strict-client", "")];
+        actors.iter_mut().all(|actor| actor.hear().ends_with("allocations"))
+    });
+    assert!(is_quiet, "each attempt was killed by a system call");
 }

@@ -10,3 +10,4 @@ mod shim;
 mod stage;
 mod strangers;
 mod tls;
+mod within;

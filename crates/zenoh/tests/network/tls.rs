@@ -1,10 +1,10 @@
-//! Certificates: who has the right ones is let in, and nobody else.
+//! Who is let in, and who is denied: certificates and access control.
 
 use std::fs;
 use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
-use tidepost::Overflow;
+use tidepost::{CallError, Overflow};
 use tidepost_zenoh::{Settings, Tls, check};
 
 use crate::stage::{Domain, PATIENCE, until};
@@ -102,4 +102,43 @@ fn files_that_are_none_are_named() {
     let error =
         tidepost_zenoh::Gateway::start(&listening(&tls), domain.options()).expect_err("there are none");
     assert!(error.to_string().contains("No such file"), "{error}");
+}
+
+/// The fear: the engine denies, and tells nobody.
+#[test]
+fn what_access_control_denies_is_not_there_for_whoever_asks() {
+    let domains = ["east", "west"].map(Domain::new);
+    let messages = ["put", "declare_subscriber", "query", "reply", "declare_queryable", "liveliness_token"];
+    let control = serde_json::json!({
+        "enabled": true,
+        "default_permission": "allow",
+        "rules": [{
+            "id": "secrets",
+            "permission": "deny",
+            "flows": ["ingress", "egress"],
+            "messages": messages,
+            "key_exprs": ["tidepost/t/secret", "tidepost/s/secret", "tidepost/@has/*/s/secret"],
+        }],
+        "subjects": [{ "id": "everybody" }],
+        "policies": [{ "rules": ["secrets"], "subjects": ["everybody"] }],
+    });
+    let listen = vec!["tcp/127.0.0.1:0".to_owned()];
+    let engine = vec![("access_control".to_owned(), control)];
+    let east = domains[0].gateway(&Settings { listen, engine, ..Settings::default() });
+    let west = domains[1].gateway(&Settings { connect: east.addresses(), ..Settings::default() });
+    let nodes = domains.each_ref().map(Domain::node);
+    let mut open = nodes[0].topic::<u64>("open").publisher(Overflow::Block).expect("the topic is ours");
+    let secret = nodes[0].topic::<u64>("secret").publisher(Overflow::Block).expect("the topic is ours");
+    let subscribers =
+        ["open", "secret"].map(|topic| nodes[1].topic::<u64>(topic).subscriber().expect("the types agree"));
+    let server = nodes[0].service::<u64, u64>("secret").server().expect("it is ours");
+    let mut client = nodes[1].service::<u64, u64>("secret").client().expect("the types agree");
+    open.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    until("both see each other", || west.status().machines.len() == 1 && east.status().machines.len() == 1);
+    // What is allowed has been there for a while, and what is denied is not.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(secret.subscribers(), 0, "nobody receives it, which its publisher sees");
+    let error = client.call(&1, PATIENCE).map(|answer| *answer).expect_err("nobody is reached");
+    assert!(matches!(error, CallError::NoServer { .. } | CallError::Unreachable { .. }), "{error}");
+    drop((subscribers, server));
 }
