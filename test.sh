@@ -29,13 +29,12 @@ fallbacks() {
 }
 # The algorithms under the model checker, in a build of their own.
 models() {
-    if [ -z "${ahead_pid:-}" ]; then
-        check_models
-    else
-        wait "$ahead_pid"
+    [ -z "${ahead_pid:-}" ] || wait "$ahead_pid" || true
+    if [ -f target/models.status ]; then
         cat target/models.log
         return "$(cat target/models.status)"
     fi
+    check_models
 }
 check_models() { RUSTFLAGS="--cfg loom" cargo test --release --locked --target-dir target/loom --lib model; }
 demo() { cargo run --profile optimised --locked -- demo; }
@@ -60,6 +59,7 @@ for stage in "${stages[@]}"; do
     echo "== $stage"
     if [ "$stage" = debug ] && [ $# -eq 0 ]; then
         cargo test "${local[@]}" --no-run
+        rm -f target/models.status
         ahead < /dev/null &
         ahead_pid=$!
         trap 'pkill -P "$ahead_pid" || true; kill "$ahead_pid" 2> /dev/null || true' EXIT

@@ -1,12 +1,12 @@
 //! A look at the network: who is reached, how long that takes, and how far apart clocks are.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::Zenoh;
 use crate::envelope::now_ns;
-use crate::link::{Answer, Frame, Link, LinkError};
+use crate::link::{Link, LinkError, ask_one};
 use crate::settings::Settings;
 
 /// How long others may take to show themselves.
@@ -91,14 +91,8 @@ pub fn check(settings: &Settings, realm: &str) -> Result<CheckReport, LinkError>
 
 fn ask_time(link: &Zenoh, realm: &str, domain: &str, machine: String) -> GatewayReport {
     let asked = (0..QUESTIONS).filter_map(|_| {
-        let (answered, answers) = mpsc::channel();
-        let on_answer = Box::new(move |answer| {
-            // Whoever asked may have given up.
-            let _ = answered.send(answer);
-        });
         let (start, start_ns) = (Instant::now(), now_ns());
-        link.ask(&time_key(realm, domain), Frame::default(), ANSWER, on_answer).ok()?;
-        let Ok(Answer::Frame(frame)) = answers.recv_timeout(ANSWER) else { return None };
+        let frame = ask_one(link, &time_key(realm, domain), ANSWER).ok()??;
         let (took, their_ns) = (start.elapsed(), u64::from_le_bytes(frame.payload.try_into().ok()?));
         let half_ns = u64::try_from(took.as_nanos() / 2).unwrap_or(u64::MAX);
         Some((took, their_ns.wrapping_sub(start_ns.wrapping_add(half_ns)).cast_signed()))

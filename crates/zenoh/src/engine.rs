@@ -3,8 +3,8 @@
 //! What is decided here, and nowhere else:
 //! - **Nothing is left to the engine's defaults** that listen everywhere, connect to whoever is found, or wait for ever: see
 //!   [`Settings::to_config`].
-//! - **No callback blocks.** A subscriber's callback puts into a bounded [`Room`]; a publisher's thread is ours, and what it cannot
-//!   get rid of stays in its room.
+//! - **No callback blocks.** A subscriber's callback hands on what is taken at once, and puts the rest into a bounded [`Room`]; whatever may
+//!   have to wait for a link is sent by threads of ours, and what they cannot get rid of stays in their rooms.
 //! - **The engine is opened and closed on threads of our own**: opening panics on some threads, and closing a dead link takes ten
 //!   seconds, which nobody has to wait for.
 //! - **Reliable** means the engine's advanced publisher and subscriber: a plain one loses silently when a link is closed under it.
@@ -12,16 +12,12 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use zenoh::bytes::{Encoding, ZBytes};
-use zenoh::handlers::Callback;
-use zenoh::liveliness::LivelinessToken;
 use zenoh::matching::MatchingStatus;
-use zenoh::pubsub::Subscriber;
 use zenoh::qos::CongestionControl;
-use zenoh::query::{ConsolidationMode, Querier, Query, QueryTarget, Queryable, Reply};
+use zenoh::query::{ConsolidationMode, Querier, Query, QueryTarget, Reply};
 use zenoh::sample::{Locality, Sample, SampleKind};
 use zenoh::{Session, Wait};
 use zenoh_ext::{
@@ -30,8 +26,8 @@ use zenoh_ext::{
 };
 
 use crate::link::{
-    Answer, Asking, Frame, Kept, Link, LinkError, OnAnswer, OnQuestion, OnToken, Quality, Question, Received,
-    Sent, Sink, Source,
+    Answer, Asking, Frame, Kept, Link, LinkError, OnAnswer, OnFrame, OnQuestion, OnToken, Quality, Question,
+    Sent, Sink, Source, Waited,
 };
 use crate::room::{Room, Taken, Weighed};
 use crate::settings::Settings;
@@ -89,6 +85,16 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Starts a thread that nobody waits for.
+fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), LinkError> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    let failed = |error: std::io::Error| LinkError::Engine {
+        action: "to start a thread".to_owned(),
+        reason: error.to_string(),
+    };
+    started.map(drop).map_err(failed)
+}
+
 /// Does `work` on a thread of its own, and waits for it no longer than `timeout`.
 fn aside<T: Send + 'static>(
     action: &str,
@@ -96,20 +102,18 @@ fn aside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, LinkError> {
     let (done, waiting) = mpsc::sync_channel(1);
-    let failed = |reason: String| LinkError::Engine { action: action.to_owned(), reason };
-    std::thread::Builder::new()
-        .name("tidepost-link".to_owned())
-        .spawn(move || {
-            // Nobody waits any more if this fails.
-            let _ = done.send(work());
-        })
-        .map_err(|error| failed(error.to_string()))?;
+    start_thread("tidepost-link", move || {
+        // Nobody waits any more if this fails.
+        let _ = done.send(work());
+    })?;
     match waiting.recv_timeout(timeout) {
         Ok(done) => Ok(done),
         Err(mpsc::RecvTimeoutError::Timeout) => {
             Err(LinkError::Timeout { action: action.to_owned(), waited: timeout })
         }
-        Err(mpsc::RecvTimeoutError::Disconnected) => Err(failed("it panicked".to_owned())),
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            Err(LinkError::Engine { action: action.to_owned(), reason: "it panicked".to_owned() })
+        }
     }
 }
 
@@ -125,7 +129,7 @@ impl Zenoh {
         let questions = Room::<Asked>::new(QUESTION_BYTES);
         let taken = Arc::clone(&questions);
         // An answer may have to wait for a link that is full, which the engine's own threads must not.
-        let thread = std::thread::Builder::new().name("tidepost-ask".to_owned()).spawn(move || {
+        start_thread("tidepost-ask", move || {
             loop {
                 match taken.take(SINK_WAIT) {
                     Taken::One(Asked { question, taker }) => taker(question),
@@ -133,10 +137,6 @@ impl Zenoh {
                     Taken::Closed => return,
                 }
             }
-        });
-        thread.map_err(|error| LinkError::Engine {
-            action: "to start a thread".to_owned(),
-            reason: error.to_string(),
         })?;
         Ok(Self { session, questions })
     }
@@ -147,10 +147,10 @@ impl Zenoh {
     }
 }
 
-fn frame_of(sample: &Sample) -> Frame {
+fn frame_of(sample: &Sample, encodings: &Encodings) -> Frame {
     Frame {
         payload: sample.payload().to_bytes().into_owned(),
-        encoding: sample.encoding().to_string(),
+        encoding: encodings.text_of(sample.encoding()),
         attachment: bytes_of(sample.attachment()),
         is_farewell: sample.kind() == SampleKind::Delete,
     }
@@ -160,13 +160,75 @@ fn bytes_of(bytes: Option<&ZBytes>) -> Vec<u8> {
     bytes.map(|bytes| bytes.to_bytes().into_owned()).unwrap_or_default()
 }
 
-/// The sending side: a room, and a thread that empties it.
+/// The encoding that came last, in both forms: mostly it is the next one's, too.
+#[derive(Default)]
+struct Encodings(Mutex<(Encoding, Arc<str>)>);
+
+impl Encodings {
+    fn text_of(&self, encoding: &Encoding) -> Arc<str> {
+        let mut last = lock(&self.0);
+        if last.1.is_empty() || last.0 != *encoding {
+            *last = (encoding.clone(), encoding.to_string().into());
+        }
+        Arc::clone(&last.1)
+    }
+
+    fn of_text(&self, text: &Arc<str>) -> Encoding {
+        let mut last = lock(&self.0);
+        if last.1 != *text {
+            *last = (Encoding::from(&**text), Arc::clone(text));
+        }
+        last.0.clone()
+    }
+}
+
+/// A publisher of the engine's, and the encoding of what it sent last.
+struct Sending {
+    publisher: AdvancedPublisher<'static>,
+    encodings: Encodings,
+}
+
+impl Sending {
+    /// Whether the session is still open: nothing else makes it fail.
+    fn send(&self, frame: Frame) -> bool {
+        let attachment = Some(frame.attachment).filter(|attachment| !attachment.is_empty());
+        let sent = if frame.is_farewell {
+            self.publisher.delete().attachment(attachment).wait()
+        } else {
+            let put = self.publisher.put(frame.payload).encoding(self.encodings.of_text(&frame.encoding));
+            put.attachment(attachment).wait()
+        };
+        sent.is_ok()
+    }
+
+    /// Sends what is put into a room, until that is closed.
+    fn send_all(&self, room: &Room<Frame>) {
+        loop {
+            match room.take(SINK_WAIT) {
+                Taken::One(frame) => {
+                    if !self.send(frame) {
+                        return room.close();
+                    }
+                }
+                Taken::Nothing => {}
+                Taken::Closed => return,
+            }
+        }
+    }
+}
+
+/// How frames are sent.
+enum Way {
+    /// At once: a publisher that drops what finds no room waits for nobody.
+    Direct(Box<Sending>),
+    /// By a thread of ours, which may have to wait.
+    Queued(Arc<Room<Frame>>),
+}
+
+/// The sending side.
 struct ZenohSink {
-    room: Arc<Room<Frame>>,
+    way: Way,
     is_matched: Arc<AtomicBool>,
-    /// Whether a frame is kept although nobody receives it: for those who come later, or come back.
-    keeps: bool,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl fmt::Debug for ZenohSink {
@@ -177,13 +239,21 @@ impl fmt::Debug for ZenohSink {
 
 impl Sink for ZenohSink {
     fn try_send(&self, frame: Frame) -> Sent {
-        if !self.keeps && !self.has_receivers() {
-            return Sent::NotConnected;
-        }
-        match self.room.put(frame) {
-            Some(true) => Sent::Sent,
-            Some(false) => Sent::Full,
-            None => Sent::Closed,
+        match &self.way {
+            Way::Direct(_) if !self.has_receivers() => Sent::NotConnected,
+            Way::Direct(sending) => {
+                if sending.send(frame) {
+                    Sent::Sent
+                } else {
+                    Sent::Closed
+                }
+            }
+            // What nobody receives yet is kept: for those who come later, or come back.
+            Way::Queued(room) => match room.put(frame) {
+                Some(true) => Sent::Sent,
+                Some(false) => Sent::Full,
+                None => Sent::Closed,
+            },
         }
     }
 
@@ -194,37 +264,17 @@ impl Sink for ZenohSink {
 
 impl Drop for ZenohSink {
     fn drop(&mut self) {
-        self.room.close();
-        // It may be waiting for a link that is dead: the engine ends that wait, and the thread with it.
-        drop(self.thread.take());
-    }
-}
-
-fn send_all(room: &Room<Frame>, publisher: &AdvancedPublisher<'_>) {
-    loop {
-        let frame = match room.take(SINK_WAIT) {
-            Taken::One(frame) => frame,
-            Taken::Nothing => continue,
-            Taken::Closed => return,
-        };
-        let attachment = Some(frame.attachment).filter(|attachment| !attachment.is_empty());
-        let sent = if frame.is_farewell {
-            publisher.delete().attachment(attachment).wait()
-        } else {
-            let put = publisher.put(frame.payload).encoding(Encoding::from(frame.encoding));
-            put.attachment(attachment).wait()
-        };
-        if sent.is_err() {
-            // The session is closed: nothing else makes it fail.
-            return room.close();
+        if let Way::Queued(room) = &self.way {
+            // Its thread may be waiting for a link that is dead: the engine ends that wait, and the thread with it.
+            room.close();
         }
     }
 }
 
 /// The receiving side.
 struct ZenohSource {
-    room: Arc<Room<(String, Frame)>>,
-    subscriber: Option<AdvancedSubscriber<()>>,
+    room: Arc<Room<Frame>>,
+    _subscriber: AdvancedSubscriber<()>,
 }
 
 impl fmt::Debug for ZenohSource {
@@ -234,12 +284,12 @@ impl fmt::Debug for ZenohSource {
 }
 
 impl Source for ZenohSource {
-    fn receive(&self, timeout: Duration) -> Received {
-        match self.room.take(timeout) {
-            Taken::One((key, frame)) => Received::Frame(key, frame),
-            Taken::Nothing => Received::Nothing,
-            Taken::Closed => Received::Closed,
-        }
+    fn wait(&self, timeout: Duration) -> Waited {
+        self.room.wait(timeout)
+    }
+
+    fn take(&self) -> Option<Frame> {
+        self.room.try_take()
     }
 
     fn take_dropped(&self) -> u64 {
@@ -254,7 +304,6 @@ impl Source for ZenohSource {
 impl Drop for ZenohSource {
     fn drop(&mut self) {
         self.room.close();
-        drop(self.subscriber.take());
     }
 }
 
@@ -277,41 +326,40 @@ impl Question for ZenohQuestion {
 
     fn answer(&self, frame: Frame) {
         let reply =
-            self.query.reply(self.query.key_expr(), frame.payload).encoding(Encoding::from(frame.encoding));
+            self.query.reply(self.query.key_expr(), frame.payload).encoding(Encoding::from(&*frame.encoding));
         // Who asked may have gone, which nobody here can help.
         let _ = reply.attachment(Some(frame.attachment)).wait();
     }
 
     fn fail(&self, frame: Frame) {
-        let _ = self.query.reply_err(frame.payload).encoding(Encoding::from(frame.encoding)).wait();
+        let _ = self.query.reply_err(frame.payload).encoding(Encoding::from(&*frame.encoding)).wait();
     }
 }
 
 fn question_of(query: Query) -> Box<dyn Question> {
     let frame = Frame {
         payload: bytes_of(query.payload()),
-        encoding: query.encoding().map(Encoding::to_string).unwrap_or_default(),
+        encoding: query.encoding().map(Encoding::to_string).unwrap_or_default().into(),
         attachment: bytes_of(query.attachment()),
         is_farewell: false,
     };
     Box::new(ZenohQuestion { query, frame })
 }
 
-/// Declared as long as it is kept.
-enum Declared {
-    Token { _token: LivelinessToken },
-    Watch { _subscriber: Subscriber<()> },
-    Queryable { _queryable: Queryable<()> },
+/// Something of the engine's that is declared as long as it is kept.
+struct Declared<T> {
+    what: &'static str,
+    _kept: T,
 }
 
-impl fmt::Debug for Declared {
+impl<T> fmt::Debug for Declared<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Token { .. } => "Token",
-            Self::Watch { .. } => "Watch",
-            Self::Queryable { .. } => "Queryable",
-        })
+        formatter.write_str(self.what)
     }
+}
+
+fn kept<T: Send + Sync + 'static>(what: &'static str, kept: T) -> Kept {
+    Box::new(Declared { what, _kept: kept })
 }
 
 /// Whether somebody answers.
@@ -339,15 +387,18 @@ fn follow(is_matched: &Arc<AtomicBool>) -> impl Fn(MatchingStatus) + Send + Sync
 }
 
 /// Passes answers on, and says at the end that it was the end: the engine drops the callback then.
-struct Answering(OnAnswer);
+struct Answering {
+    on_answer: OnAnswer,
+    encodings: Encodings,
+}
 
 impl Answering {
     fn take(&mut self, reply: Reply) {
-        (self.0)(match reply.into_result() {
-            Ok(sample) => Answer::Frame(frame_of(&sample)),
+        (self.on_answer)(match reply.into_result() {
+            Ok(sample) => Answer::Frame(frame_of(&sample, &self.encodings)),
             Err(error) => Answer::Failure(Frame {
                 payload: error.payload().to_bytes().into_owned(),
-                encoding: error.encoding().to_string(),
+                encoding: error.encoding().to_string().into(),
                 ..Frame::default()
             }),
         });
@@ -356,15 +407,11 @@ impl Answering {
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        (self.0)(Answer::End);
+        (self.on_answer)(Answer::End);
     }
 }
 
 impl Link for Zenoh {
-    fn id(&self) -> String {
-        self.session.zid().to_string()
-    }
-
     fn sink(&self, key: &str, quality: Quality, room: usize) -> Result<Arc<dyn Sink>, LinkError> {
         let congestion = match quality {
             Quality::Reliable { .. } | Quality::Newest => CongestionControl::Block,
@@ -393,26 +440,40 @@ impl Link for Zenoh {
         if publisher.matching_status().wait().is_ok_and(|status| status.matching()) {
             is_matched.store(true, Ordering::Relaxed);
         }
-        let room = Room::new(room);
-        let emptied = Arc::clone(&room);
-        let thread = std::thread::Builder::new()
-            .name("tidepost-send".to_owned())
-            .spawn(move || send_all(&emptied, &publisher))
-            .map_err(|error| LinkError::Engine {
-                action: "to start a thread".to_owned(),
-                reason: error.to_string(),
-            })?;
-        Ok(Arc::new(ZenohSink { room, is_matched, keeps: quality != Quality::Lossy, thread: Some(thread) }))
+        let sending = Sending { publisher, encodings: Encodings::default() };
+        let way = if quality == Quality::Lossy {
+            Way::Direct(Box::new(sending))
+        } else {
+            let room = Room::new(room);
+            let emptied = Arc::clone(&room);
+            start_thread("tidepost-send", move || sending.send_all(&emptied))?;
+            Way::Queued(room)
+        };
+        Ok(Arc::new(ZenohSink { way, is_matched }))
     }
 
-    fn source(&self, expression: &str, quality: Quality, room: usize) -> Result<Arc<dyn Source>, LinkError> {
+    fn source(
+        &self,
+        expression: &str,
+        quality: Quality,
+        room: usize,
+        on_frame: OnFrame,
+    ) -> Result<Arc<dyn Source>, LinkError> {
         let room = Room::new(room);
-        let filled = Arc::clone(&room);
+        let (filled, encodings) = (Arc::clone(&room), Encodings::default());
+        let on_sample = move |sample: Sample| {
+            let frame = frame_of(&sample, &encodings);
+            // One call at a time comes here: nothing is put in between the look and what follows it.
+            let left = if filled.is_empty() { on_frame(frame) } else { Some(frame) };
+            if let Some(frame) = left {
+                filled.push(frame);
+            }
+        };
         let declared = self
             .session
             .declare_subscriber(expression.to_owned())
             .allowed_origin(Locality::Remote)
-            .callback(move |sample: Sample| filled.push((sample.key_expr().to_string(), frame_of(&sample))))
+            .callback(on_sample)
             .advanced();
         let declared = match quality {
             Quality::Reliable { .. } => {
@@ -424,7 +485,7 @@ impl Link for Zenoh {
             Quality::Lossy => declared,
         };
         let subscriber = declared.wait().map_err(refused(format!("to subscribe to `{expression}`")))?;
-        Ok(Arc::new(ZenohSource { room, subscriber: Some(subscriber) }))
+        Ok(Arc::new(ZenohSource { room, _subscriber: subscriber }))
     }
 
     fn serve(&self, key: &str, on_question: OnQuestion) -> Result<Kept, LinkError> {
@@ -432,7 +493,7 @@ impl Link for Zenoh {
         let queryable = self
             .session
             .declare_queryable(key.to_owned())
-            // Of several complete ones the engine asks one, the nearest.
+            // Of several complete ones the engine mostly asks one, the nearest.
             .complete(true)
             .allowed_origin(Locality::Remote)
             .callback(move |query| {
@@ -442,15 +503,15 @@ impl Link for Zenoh {
             })
             .wait()
             .map_err(refused(format!("to answer under `{key}`")))?;
-        Ok(Box::new(Declared::Queryable { _queryable: queryable }))
+        Ok(kept("Queryable", queryable))
     }
 
     fn ask(&self, key: &str, frame: Frame, timeout: Duration, on_answer: OnAnswer) -> Result<(), LinkError> {
-        let answering = Mutex::new(Answering(on_answer));
+        let answering = Mutex::new(Answering { on_answer, encodings: Encodings::default() });
         self.session
             .get(key)
             .payload(frame.payload)
-            .encoding(Encoding::from(frame.encoding))
+            .encoding(Encoding::from(&*frame.encoding))
             .attachment(Some(frame.attachment))
             .target(QueryTarget::BestMatching)
             .consolidation(ConsolidationMode::None)
@@ -476,7 +537,7 @@ impl Link for Zenoh {
 
     fn token(&self, key: &str) -> Result<Kept, LinkError> {
         let token = self.session.liveliness().declare_token(key.to_owned()).wait();
-        Ok(Box::new(Declared::Token { _token: token.map_err(refused(format!("to show `{key}`")))? }))
+        Ok(kept("Token", token.map_err(refused(format!("to show `{key}`")))?))
     }
 
     fn watch(&self, expression: &str, on_token: OnToken) -> Result<Kept, LinkError> {
@@ -491,7 +552,7 @@ impl Link for Zenoh {
             })
             .wait()
             .map_err(refused(format!("to watch for tokens under `{expression}`")))?;
-        Ok(Box::new(Declared::Watch { _subscriber: subscriber }))
+        Ok(kept("Watch", subscriber))
     }
 
     fn addresses(&self) -> Vec<String> {
@@ -508,10 +569,3 @@ impl Link for Zenoh {
         aside("close", timeout, move || session.close().wait())?.map_err(refused("to close the session"))
     }
 }
-
-/// What the compiler is to check: callbacks of the engine go between its threads.
-const _: () = {
-    const fn is_send<T: Send>() {}
-    is_send::<Callback<Sample>>();
-    is_send::<ZenohSink>();
-};

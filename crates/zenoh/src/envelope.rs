@@ -17,6 +17,9 @@
 //! is no program of ours.
 
 use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tidepost::Overflow;
@@ -35,6 +38,14 @@ pub(crate) struct DomainId(pub(crate) [u8; 16]);
 impl fmt::Display for DomainId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+impl FromStr for DomainId {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        u128::from_str_radix(text, 16).map(|id| Self(id.to_be_bytes()))
     }
 }
 
@@ -77,6 +88,17 @@ pub(crate) fn now_ns() -> u64 {
 }
 
 impl Envelope {
+    /// A message in this envelope.
+    pub(crate) fn wrap(self, payload: &[u8], encoding: Arc<str>) -> Frame {
+        let attachment = self.to_bytes().to_vec();
+        Frame { payload: payload.to_vec(), encoding, attachment, is_farewell: false }
+    }
+
+    /// The word that the sender has gone.
+    pub(crate) fn into_farewell(self) -> Frame {
+        Frame { attachment: self.to_bytes().to_vec(), is_farewell: true, ..Frame::default() }
+    }
+
     /// The envelope as it travels.
     pub(crate) fn to_bytes(self) -> [u8; BYTES] {
         let mut bytes = [0; BYTES];
@@ -139,6 +161,13 @@ mod tests {
             sequence: 258,
             passed_on_ns: 1,
         }
+    }
+
+    #[test]
+    fn a_domain_comes_back_from_its_text() {
+        let domain = DomainId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255]);
+        assert_eq!(domain.to_string().parse(), Ok(domain));
+        assert!("*".parse::<DomainId>().is_err());
     }
 
     #[test]

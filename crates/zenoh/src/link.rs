@@ -4,7 +4,7 @@
 //! this alone.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// What became of a frame that was to be sent. None of them waits.
@@ -51,7 +51,7 @@ pub struct Frame {
     /// The message.
     pub payload: Vec<u8>,
     /// What it is, in the engine's terms.
-    pub encoding: String,
+    pub encoding: Arc<str>,
     /// What goes along with it.
     pub attachment: Vec<u8>,
     /// Whether it says that its sender has gone.
@@ -80,21 +80,23 @@ pub trait Sink: fmt::Debug + Send + Sync {
     fn has_receivers(&self) -> bool;
 }
 
-/// What a source gives.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Received {
-    /// A frame, and the key under which it was sent.
-    Frame(String, Frame),
-    /// Nothing came in time.
+/// What came of a wait for frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// There is one.
+    Ready,
+    /// None came in time.
     Nothing,
-    /// The link was closed.
+    /// The link was closed, or the source.
     Closed,
 }
 
 /// Receives frames of one key expression.
 pub trait Source: fmt::Debug + Send + Sync {
-    /// The next frame, waiting no longer than `timeout`.
-    fn receive(&self, timeout: Duration) -> Received;
+    /// Waits for a frame, no longer than `timeout`.
+    fn wait(&self, timeout: Duration) -> Waited;
+    /// The next frame, if there is one.
+    fn take(&self) -> Option<Frame>;
     /// Frames that were dropped here since it was asked last, because they were not received fast enough.
     fn take_dropped(&self) -> u64;
     /// Ends the wait of whoever receives, and any that it would begin.
@@ -122,7 +124,10 @@ pub trait Question: fmt::Debug + Send {
     fn fail(&self, frame: Frame);
 }
 
-/// A key expression, watched for tokens.
+/// Takes a frame as it comes, on a thread of the engine's, when none waits before it; what it gives back waits in the source. Never
+/// blocks.
+pub type OnFrame = Box<dyn Fn(Frame) -> Option<Frame> + Send + Sync>;
+/// Is told of a token under its key, and whether it is there.
 pub type OnToken = Box<dyn FnMut(&str, bool) + Send>;
 /// Takes questions as they come.
 pub type OnQuestion = Box<dyn Fn(Box<dyn Question>) + Send + Sync>;
@@ -135,8 +140,6 @@ pub type Kept = Box<dyn fmt::Debug + Send + Sync>;
 ///
 /// No callback may block: an engine may call it on the thread that serves everything.
 pub trait Link: fmt::Debug + Send + Sync {
-    /// What tells this end from all others: lower-case hexadecimal digits.
-    fn id(&self) -> String;
     /// Sends under `key`. At most `room` bytes are queued.
     ///
     /// # Errors
@@ -146,7 +149,13 @@ pub trait Link: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`LinkError`]
-    fn source(&self, expression: &str, quality: Quality, room: usize) -> Result<Arc<dyn Source>, LinkError>;
+    fn source(
+        &self,
+        expression: &str,
+        quality: Quality,
+        room: usize,
+        on_frame: OnFrame,
+    ) -> Result<Arc<dyn Source>, LinkError>;
     /// Answers what others ask under `key`, at most once at this end. Of several ends who do so, each may be
     /// asked: whoever wants one answers under a key of his own.
     ///
@@ -188,6 +197,38 @@ pub trait Link: fmt::Debug + Send + Sync {
 pub trait Asking: fmt::Debug + Send + Sync {
     /// Whether somebody answers.
     fn is_answered(&self) -> bool;
+}
+
+/// Asks, and waits for the first answer: `None` if nobody gives one in time.
+///
+/// # Errors
+/// [`LinkError`]
+pub fn ask_one(link: &dyn Link, key: &str, timeout: Duration) -> Result<Option<Frame>, LinkError> {
+    let answers = ask_all(link, key, Frame::default(), timeout)?;
+    // The engine ends what it cannot end in time a little later.
+    Ok(match answers.recv_timeout(2 * timeout) {
+        Ok(Answer::Frame(frame)) => Some(frame),
+        _ => None,
+    })
+}
+
+/// Asks; answers are taken where it suits whoever asks.
+///
+/// # Errors
+/// [`LinkError`]
+pub fn ask_all(
+    link: &dyn Link,
+    key: &str,
+    frame: Frame,
+    timeout: Duration,
+) -> Result<mpsc::Receiver<Answer>, LinkError> {
+    let (answered, answers) = mpsc::channel();
+    let on_answer = Box::new(move |answer| {
+        // Whoever asked may have given up.
+        let _ = answered.send(answer);
+    });
+    link.ask(key, frame, timeout, on_answer)?;
+    Ok(answers)
 }
 
 /// A link that several threads use.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::link::Frame;
+use crate::link::{Frame, Waited};
 
 /// What each frame takes besides its bytes.
 const FRAME_BYTES: usize = 160;
@@ -26,12 +26,6 @@ pub(crate) trait Weighed {
 impl Weighed for Frame {
     fn bytes(&self) -> usize {
         FRAME_BYTES + self.payload.len() + self.encoding.len() + self.attachment.len()
-    }
-}
-
-impl Weighed for (String, Frame) {
-    fn bytes(&self) -> usize {
-        self.0.len() + self.1.bytes()
     }
 }
 
@@ -109,19 +103,46 @@ impl<T: Weighed> Room<T> {
 
     /// Takes the oldest, waiting for one no longer than `timeout`. What was there when it was closed is still taken.
     pub(crate) fn take(&self, timeout: Duration) -> Taken<T> {
-        let deadline = Instant::now() + timeout;
+        let (mut state, waited) = self.wait_until(Instant::now() + timeout);
+        match waited {
+            Waited::Closed => Taken::Closed,
+            Waited::Ready | Waited::Nothing => Self::pop(&mut state).map_or(Taken::Nothing, Taken::One),
+        }
+    }
+
+    /// Waits until there is one, no longer than `timeout`. What was there when it was closed is still there.
+    pub(crate) fn wait(&self, timeout: Duration) -> Waited {
+        self.wait_until(Instant::now() + timeout).1
+    }
+
+    /// Takes the oldest if there is one.
+    pub(crate) fn try_take(&self) -> Option<T> {
+        Self::pop(&mut self.state())
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state().queue.is_empty()
+    }
+
+    fn pop(state: &mut State<T>) -> Option<T> {
+        let one = state.queue.pop_front()?;
+        state.bytes -= one.bytes();
+        Some(one)
+    }
+
+    fn wait_until(&self, deadline: Instant) -> (MutexGuard<'_, State<T>>, Waited) {
         let mut state = self.state();
         loop {
-            if let Some(one) = state.queue.pop_front() {
-                state.bytes -= one.bytes();
-                return Taken::One(one);
+            if !state.queue.is_empty() {
+                return (state, Waited::Ready);
             }
             if state.is_closed {
-                return Taken::Closed;
+                return (state, Waited::Closed);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Taken::Nothing;
+                return (state, Waited::Nothing);
             }
             state = self.news.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }

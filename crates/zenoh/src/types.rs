@@ -29,6 +29,8 @@ pub(crate) enum Declared {
 pub(crate) enum TypeError {
     #[error("its numbers are {theirs}-endian and this machine's are {ORDER}-endian; send an encoded type")]
     Order { theirs: String },
+    #[error("{given} B are none of the type {due}")]
+    Length { given: usize, due: String },
     #[error("its encoding `{0}` names no type")]
     Malformed(String),
     #[error("the type `{0}` is not known here, and its gateway does not say what it is")]
@@ -68,12 +70,12 @@ pub(crate) fn bytes() -> TypeDescriptor {
 }
 
 /// Whether so many bytes are a message of this type.
-pub(crate) fn fits(descriptor: &TypeDescriptor, length: usize) -> bool {
-    let length = length as u64;
-    match descriptor.shape {
-        Shape::One => length == descriptor.size,
-        Shape::Slice => length.is_multiple_of(descriptor.size.max(1)),
-    }
+pub(crate) fn check_length(due: &TypeDescriptor, given: usize) -> Result<(), TypeError> {
+    let fits = match due.shape {
+        Shape::One => given as u64 == due.size,
+        Shape::Slice => (given as u64).is_multiple_of(due.size.max(1)),
+    };
+    if fits { Ok(()) } else { Err(TypeError::Length { given, due: due.to_string() }) }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -77,7 +77,7 @@ impl CallHead {
 
 /// What a gateway says of a question that no server has answered.
 pub(super) fn error(text: impl Into<String>) -> Frame {
-    Frame { payload: text.into().into_bytes(), encoding: ERROR.to_owned(), ..Frame::default() }
+    Frame { payload: text.into().into_bytes(), encoding: ERROR.into(), ..Frame::default() }
 }
 
 #[cfg(test)]

@@ -3,17 +3,17 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tidepost::{EndpointId, Node, Pattern, StateError, StateWriter, TypeDescriptor};
+use tidepost::{EndpointId, Node, Overflow, Pattern, StateError, StateWriter, TypeDescriptor};
 
 use super::remotes::Remotes;
 use super::status::{Crossing, Status};
 use super::{BridgeError, BridgeOptions, NODE_NAME};
 use crate::check::time_key;
-use crate::envelope::{DomainId, Sender, now_ns};
-use crate::link::{Answer, Frame, Kept, LinkError, SharedLink};
+use crate::envelope::{DomainId, Envelope, Sender, now_ns};
+use crate::link::{Frame, Kept, LinkError, SharedLink, ask_one};
 use crate::names;
 use crate::types::{self, Declared, TypeError};
 
@@ -24,6 +24,9 @@ const TYPES_MAX: usize = 1024;
 /// How long a gateway may take to say what a type is.
 const TYPE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The encoding of what gateways say of types and services.
+pub(super) const JSON: &str = "application/json";
+
 /// A bridge's nodes, its link, and what it knows.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -33,12 +36,15 @@ pub(crate) struct Context {
     pub(crate) options: BridgeOptions,
     pub(crate) domain: DomainId,
     pub(crate) remotes: Arc<Remotes>,
-    /// Types whose messages go out, and the queryables that say what they are.
-    told: Mutex<HashMap<u64, Kept>>,
+    /// Types whose messages go out: their encodings, and the queryables that say what they are.
+    told: Mutex<HashMap<TypeDescriptor, Told>>,
     /// Types that have come in.
     known: Mutex<HashMap<u64, TypeDescriptor>>,
     said: Mutex<Said>,
 }
+
+/// The encoding of a type, and what says what that is, if it needs to be said.
+type Told = (Arc<str>, Option<Kept>);
 
 #[derive(Debug, Default)]
 struct Said {
@@ -135,19 +141,27 @@ impl Context {
         }
     }
 
+    /// The envelope of what somebody here has sent.
+    pub(crate) fn envelope(&self, sender: Sender, overflow: Overflow, sequence: u64) -> Envelope {
+        Envelope { overflow, domain: self.domain, sender, sequence, passed_on_ns: now_ns() }
+    }
+
     /// The encoding of messages of this type, which others may ask what it is from now on.
-    pub(crate) fn tell_type(&self, descriptor: &TypeDescriptor) -> Result<String, LinkError> {
-        let encoding = types::encoding_of(descriptor);
-        let hash = descriptor.hash64();
+    pub(crate) fn tell_type(&self, descriptor: &TypeDescriptor) -> Result<Arc<str>, LinkError> {
         let mut told = lock(&self.told);
-        if *descriptor != types::bytes() && !told.contains_key(&hash) {
-            let json = types::to_json(descriptor).into_bytes();
-            let answer = Frame { payload: json, encoding: "application/json".to_owned(), ..Frame::default() };
-            let kept = self
-                .link
-                .serve(&self.type_key(hash), Box::new(move |question| question.answer(answer.clone())))?;
-            told.insert(hash, kept);
+        if let Some((encoding, _)) = told.get(descriptor) {
+            return Ok(Arc::clone(encoding));
         }
+        let encoding: Arc<str> = types::encoding_of(descriptor).into();
+        let kept = if *descriptor == types::bytes() {
+            None
+        } else {
+            let (payload, key) =
+                (types::to_json(descriptor).into_bytes(), self.type_key(descriptor.hash64()));
+            let answer = Frame { payload, encoding: JSON.into(), ..Frame::default() };
+            Some(self.link.serve(&key, Box::new(move |question| question.answer(answer.clone())))?)
+        };
+        told.insert(descriptor.clone(), (Arc::clone(&encoding), kept));
         Ok(encoding)
     }
 
@@ -164,27 +178,16 @@ impl Context {
         if let Some(known) = lock(&self.known).get(&hash) {
             return Ok(known.clone());
         }
-        let (answered, answers) = mpsc::channel();
-        let on_answer = Box::new(move |answer| {
-            // Whoever asked may have given up.
-            let _ = answered.send(answer);
-        });
         let unknown = || TypeError::Unknown(name.clone());
-        let asked = self.link.ask(&self.type_key(hash), Frame::default(), TYPE_TIMEOUT, on_answer);
-        asked.map_err(|_| unknown())?;
-        match answers.recv_timeout(TYPE_TIMEOUT + TYPE_TIMEOUT) {
-            Ok(Answer::Frame(frame)) => {
-                let descriptor = types::from_json(&name, hash, &frame.payload)?;
-                let mut known = lock(&self.known);
-                if known.len() >= TYPES_MAX {
-                    // They are asked for again.
-                    known.clear();
-                }
-                known.insert(hash, descriptor.clone());
-                Ok(descriptor)
-            }
-            _ => Err(unknown()),
+        let told = ask_one(&*self.link, &self.type_key(hash), TYPE_TIMEOUT).ok().flatten();
+        let descriptor = types::from_json(&name, hash, &told.ok_or_else(unknown)?.payload)?;
+        let mut known = lock(&self.known);
+        if known.len() >= TYPES_MAX {
+            // They are asked for again.
+            known.clear();
         }
+        known.insert(hash, descriptor.clone());
+        Ok(descriptor)
     }
 }
 

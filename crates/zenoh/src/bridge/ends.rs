@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidepost::Pattern;
 
 use super::context::Context;
+use crate::envelope::DomainId;
 use crate::link::{Asking, Kept, LinkError, OnQuestion};
 
 /// The key under which a domain answers for a name.
@@ -73,6 +74,13 @@ impl Ends {
     /// Whether anybody answers.
     pub(super) fn are_there(&self) -> bool {
         !lock(&self.keys).is_empty() || self.asking.is_answered()
+    }
+
+    /// The domain of one of them; none if it is only clients of the engine.
+    pub(super) fn domain(&self) -> Option<DomainId> {
+        // What is before the domain is the realm, which has no slash.
+        let keys = lock(&self.keys);
+        keys.first()?.split('/').nth(2)?.parse().ok()
     }
 
     /// The key under which to ask next.

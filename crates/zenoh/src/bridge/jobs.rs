@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::call;
 use super::port::PortError;
 use super::worker::{Stop, Worker};
-use crate::link::Question;
+use crate::link::{OnQuestion, Question};
 use crate::room::{Room, Taken, Weighed};
 
 /// How long a thread without work waits before it looks whether it is to end.
@@ -47,9 +48,14 @@ impl Crew {
         Self { room: Room::new(bytes), idle: Arc::default(), workers: Vec::new(), most }
     }
 
-    /// Where questions are put.
-    pub(super) fn room(&self) -> &Arc<Room<Job>> {
-        &self.room
+    /// What puts questions where the crew takes them.
+    pub(super) fn taker(&self) -> OnQuestion {
+        let room = Arc::clone(&self.room);
+        Box::new(move |question| {
+            if let Err(job) = room.offer(Job { question, since: Instant::now() }) {
+                job.question.fail(call::error("as many wait here as may"));
+            }
+        })
     }
 
     /// Adds a thread if all have work to do, which does `work` with each question.

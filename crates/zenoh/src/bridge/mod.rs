@@ -10,7 +10,9 @@ mod call;
 mod census;
 mod context;
 mod ends;
+mod intake;
 mod jobs;
+mod outlet;
 mod port;
 mod queue;
 mod remotes;
@@ -187,6 +189,8 @@ struct Work {
     declared: Vec<Kept>,
     answers: Answers,
     berths: BTreeMap<Lot, Berth>,
+    /// What the state says of this bridge.
+    told: String,
 }
 
 impl Work {
@@ -198,6 +202,7 @@ impl Work {
             declared: Vec::new(),
             answers: Answers::new(),
             berths: BTreeMap::new(),
+            told: String::new(),
         }
     }
 
@@ -255,12 +260,16 @@ impl Work {
         self.berths.retain(|_, berth| now.duration_since(berth.wanted_at) < LINGER);
         self.context.set_crossings(self.berths.iter().filter_map(|(lot, berth)| {
             let (pattern, name, direction) = lot.clone();
-            let counts = berth.port.as_ref()?.counts();
+            let counts = berth.port.as_ref()?.counters().counts();
             Some(Crossing { pattern, name, direction, counts })
         }));
-        if let Some(claim) = &mut self.claim {
+        let status = self.context.status().to_json();
+        if let Some(claim) = &mut self.claim
+            && status != self.told
+        {
             // Nobody is kept waiting by a state, and who reads it is a tool.
-            let _ = claim.set(self.context.status().to_json().as_bytes());
+            let _ = claim.set(status.as_bytes());
+            self.told = status;
         }
     }
 

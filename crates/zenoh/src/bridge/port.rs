@@ -10,9 +10,9 @@ use super::census::Local;
 use super::context::Context;
 use super::queue::{QueueIn, QueueOut};
 use super::service::{ServiceIn, ServiceOut};
-use super::signal::{SignalIn, SignalOut};
-use super::state::{StateIn, StateOut};
-use super::topic::{TopicIn, TopicOut};
+use super::signal::SignalOut;
+use super::topic::TopicOut;
+use super::{signal, state, topic};
 use crate::rules::Direction;
 
 /// Why a port cannot be opened, or does not go on.
@@ -52,8 +52,8 @@ impl Counters {
 pub(super) trait Port: fmt::Debug + Send {
     /// The domain has been looked at again.
     fn move_on(&mut self, local: &Local) -> Result<(), PortError>;
-    /// What it has carried.
-    fn counts(&self) -> Counts;
+    /// What it counts.
+    fn counters(&self) -> &Counters;
     /// Tells its threads to end; dropping it waits for them.
     fn stop(&mut self);
 }
@@ -68,11 +68,11 @@ pub(super) fn open(
 ) -> Result<Box<dyn Port>, PortError> {
     Ok(match (pattern, direction) {
         (Pattern::Topic, Direction::Out) => Box::new(TopicOut::open(context, name, local)?),
-        (Pattern::Topic, Direction::In) => Box::new(TopicIn::open(context, name)?),
-        (Pattern::State, Direction::Out) => Box::new(StateOut::open(context, name)?),
-        (Pattern::State, Direction::In) => Box::new(StateIn::open(context, name)?),
+        (Pattern::Topic, Direction::In) => Box::new(topic::open_in(context, name)?),
+        (Pattern::State, Direction::Out) => Box::new(state::open_out(context, name)?),
+        (Pattern::State, Direction::In) => Box::new(state::open_in(context, name)?),
         (Pattern::Signal, Direction::Out) => Box::new(SignalOut::open(context, name, local)?),
-        (Pattern::Signal, Direction::In) => Box::new(SignalIn::open(context, name, local)?),
+        (Pattern::Signal, Direction::In) => Box::new(signal::open_in(context, name, local)?),
         (Pattern::Service, Direction::Out) => Box::new(ServiceOut::open(context, name)?),
         (Pattern::Service, Direction::In) => Box::new(ServiceIn::open(context, name)?),
         (Pattern::Queue, Direction::Out) => Box::new(QueueOut::open(context, name)?),

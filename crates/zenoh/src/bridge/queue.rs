@@ -3,18 +3,21 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tidepost::{Consumer, HeldItem, Node, Overflow, Pattern, Producer, ReceiveError, Untyped};
+use tidepost::{
+    Consumer, EndpointId, HeldItem, Overflow, Pattern, Producer, ProducerHandle, ReceiveError,
+    TypeDescriptor, Untyped,
+};
 
 use super::call::{self, NO_MORE};
 use super::census::Local;
 use super::context::{Context, sender_of};
 use super::ends::{self, Ends};
 use super::jobs::{Crew, Job};
-use super::port::{Counters, Counts, Port, PortError};
-use super::worker::{Stop, Worker};
-use crate::envelope::{Envelope, now_ns};
+use super::port::{Counters, Port, PortError};
+use super::worker::{OnDemand, SLICE, Stop, Worker};
+use crate::envelope::Envelope;
 use crate::link::{Answer, Frame, Kept, Question};
 use crate::types;
 
@@ -26,8 +29,6 @@ const DELIVERY: Duration = Duration::from_secs(2);
 const SLACK: Duration = Duration::from_millis(500);
 /// How long is waited after an item was not taken, before another is offered.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long a wait may last before it is looked whether it is to end.
-const SLICE: Duration = Duration::from_millis(200);
 /// Items from elsewhere that wait for consumers here at once.
 const PUSHES_MAX: usize = 16;
 
@@ -37,7 +38,7 @@ pub(super) struct QueueOut {
     context: Arc<Context>,
     name: String,
     ends: Arc<Ends>,
-    worker: Option<Worker>,
+    handing: OnDemand,
     counters: Arc<Counters>,
 }
 
@@ -45,41 +46,34 @@ impl QueueOut {
     pub(super) fn open(context: &Arc<Context>, name: &str) -> Result<Self, PortError> {
         let ends = Arc::new(Ends::of(context, Pattern::Queue, name)?);
         let (context, name) = (Arc::clone(context), name.to_owned());
-        Ok(Self { context, name, ends, worker: None, counters: Arc::default() })
+        // Nothing is taken that nobody is there to be given.
+        let handing = OnDemand::new(Duration::ZERO);
+        Ok(Self { context, name, ends, handing, counters: Arc::default() })
     }
 }
 
 impl Port for QueueOut {
     fn move_on(&mut self, _local: &Local) -> Result<(), PortError> {
-        match &self.worker {
-            Some(worker) if worker.is_over() || !self.ends.are_there() => self.worker = None,
-            None if self.ends.are_there() => {
-                let consumer = self.context.node.queue_dyn(&self.name).credit(CREDIT).consumer()?;
-                let handle = consumer.handle();
-                let handing = Handing {
-                    context: Arc::clone(&self.context),
-                    ends: Arc::clone(&self.ends),
-                    counters: Arc::clone(&self.counters),
-                    refusals: Arc::default(),
-                };
-                self.worker = Some(Worker::start(
-                    move || handle.cancel(),
-                    move |stop| handing.hand_all(consumer, stop),
-                )?);
-            }
-            _ => {}
-        }
-        Ok(())
+        let Self { context, name, ends, counters, .. } = self;
+        self.handing.tend(ends.are_there(), || {
+            let consumer = context.node.queue_dyn(name).credit(CREDIT).consumer()?;
+            let handle = consumer.handle();
+            let handing = Handing {
+                context: Arc::clone(context),
+                ends: Arc::clone(ends),
+                counters: Arc::clone(counters),
+                refusals: Arc::default(),
+            };
+            Worker::start(move || handle.cancel(), move |stop| handing.hand_all(consumer, stop))
+        })
     }
 
-    fn counts(&self) -> Counts {
-        self.counters.counts()
+    fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     fn stop(&mut self) {
-        if let Some(worker) = &self.worker {
-            worker.stop();
-        }
+        self.handing.stop();
     }
 }
 
@@ -116,16 +110,13 @@ impl Handing {
 
     fn hand(
         &self,
-        producer: tidepost::EndpointId,
-        item_type: &tidepost::TypeDescriptor,
+        producer: EndpointId,
+        item_type: &TypeDescriptor,
         item: HeldItem<Untyped>,
     ) -> Result<(), PortError> {
         let encoding = self.context.tell_type(item_type)?;
-        let (domain, sender) = (self.context.domain, sender_of(producer));
-        let envelope =
-            Envelope { overflow: Overflow::Block, domain, sender, sequence: 0, passed_on_ns: now_ns() };
-        let (payload, attachment) = (item.to_vec(), envelope.to_bytes().to_vec());
-        let frame = Frame { payload, encoding, attachment, is_farewell: false };
+        let envelope = self.context.envelope(sender_of(producer), Overflow::Block, 0);
+        let frame = envelope.wrap(&item, encoding);
         let mut held = Some(item);
         let (counters, refusals, context) =
             (Arc::clone(&self.counters), Arc::clone(&self.refusals), Arc::clone(&self.context));
@@ -162,15 +153,7 @@ pub(super) struct QueueIn {
 impl QueueIn {
     pub(super) fn open(context: &Arc<Context>, name: &str) -> Result<Self, PortError> {
         let crew = Crew::new(PUSHES_MAX, context.options.room_bytes);
-        let room = Arc::clone(crew.room());
-        let served = ends::serve(context, Pattern::Queue, name, || {
-            let room = Arc::clone(&room);
-            Box::new(move |question| {
-                if let Err(job) = room.offer(Job { question, since: Instant::now() }) {
-                    job.question.fail(call::error("as many items wait here as may"));
-                }
-            })
-        })?;
+        let served = ends::serve(context, Pattern::Queue, name, || crew.taker())?;
         let (context, name, counters) = (Arc::clone(context), name.to_owned(), Arc::default());
         let mut port = Self { context, name, crew, counters, _served: served };
         port.grow()?;
@@ -201,8 +184,8 @@ impl Port for QueueIn {
         self.grow()
     }
 
-    fn counts(&self) -> Counts {
-        self.counters.counts()
+    fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     fn stop(&mut self) {
@@ -211,7 +194,7 @@ impl Port for QueueIn {
 }
 
 /// How the wait of a thread is ended.
-type Waiting = Arc<Mutex<Option<tidepost::ProducerHandle>>>;
+type Waiting = Arc<Mutex<Option<ProducerHandle>>>;
 
 /// A thread that gives items to consumers here.
 struct Pushing {
@@ -219,7 +202,7 @@ struct Pushing {
     name: String,
     counters: Arc<Counters>,
     /// Who gives items of this encoding.
-    producer: Option<(String, Producer<Untyped>)>,
+    producer: Option<(Arc<str>, Producer<Untyped>)>,
     waiting: Waiting,
 }
 
@@ -242,19 +225,15 @@ impl Pushing {
         let frame = question.frame();
         let envelope = Envelope::of(frame)?;
         let item_type = self.context.type_of(&frame.encoding)?;
-        if !types::fits(&item_type, frame.payload.len()) {
-            return Err(
-                format!("an item of {} B is none of the type {item_type}", frame.payload.len()).into()
-            );
-        }
+        types::check_length(&item_type, frame.payload.len())?;
         let is_known = self.producer.as_ref().is_some_and(|(encoding, _)| *encoding == frame.encoding);
         if !is_known {
-            let node: Node = self.context.remotes.node(envelope.map(|envelope| envelope.domain))?;
+            let node = self.context.remotes.node(envelope.map(|envelope| envelope.domain))?;
             // Nothing waits here: an item that finds no consumer is its own producer's again.
             let producer =
                 node.queue_dyn(&self.name).item_type(item_type).depth(0).producer(Overflow::Block)?;
             *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(producer.handle());
-            self.producer = Some((frame.encoding.clone(), producer));
+            self.producer = Some((Arc::clone(&frame.encoding), producer));
         }
         let Some((_, producer)) = &mut self.producer else { return Ok(()) };
         Ok(producer.push_timeout(Untyped::new(&frame.payload), patience)?)

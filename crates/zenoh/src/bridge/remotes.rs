@@ -49,6 +49,10 @@ impl Remotes {
             state.machines.insert(domain.to_owned(), machine.to_owned());
         } else if state.machines.remove(domain).is_some() {
             state.departures += 1;
+            // It lives as long as somebody is there under its name.
+            if !state.machines.values().any(|other| other == machine) {
+                state.nodes.remove(&format!("{NODE_NAME}/{machine}"));
+            }
         }
     }
 
@@ -80,10 +84,11 @@ impl Remotes {
             }
         };
         let name = format!("{NODE_NAME}/{machine}");
+        let is_room = state.nodes.len() < NODES_MAX || state.nodes.contains_key(&name);
+        let name = if is_room { name } else { format!("{NODE_NAME}/others") };
         if let Some(node) = state.nodes.get(&name) {
             return Ok(node.clone());
         }
-        let name = if state.nodes.len() < NODES_MAX { name } else { format!("{NODE_NAME}/others") };
         let node = Node::builder().name(name.clone()).directory(&self.directory).open()?;
         state.nodes.insert(name, node.clone());
         Ok(node)

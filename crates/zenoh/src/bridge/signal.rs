@@ -2,19 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidepost::{Notifier, Overflow, Pattern, ReceiveError, Waiter};
 
 use super::census::{Endpoint, Local};
 use super::context::{Context, sender_of};
-use super::port::{Counters, Counts, Port, PortError};
-use super::worker::{Stop, Worker};
-use crate::envelope::{DomainId, Envelope, Sender, now_ns};
-use crate::link::{Frame, Quality, Received, Sent, Sink, Source};
+use super::intake::{self, Intake};
+use super::port::{Counters, Port, PortError};
+use super::topic::LINGER;
+use super::worker::{OnDemand, Running, SLICE, Stop, Worker};
+use crate::envelope::{DomainId, Envelope, Sender};
+use crate::link::{Frame, Quality, Sent, Sink};
 
-/// How long a wait may last before it is looked whether it is to end.
-const SLICE: Duration = Duration::from_millis(200);
 /// Senders on other machines whose counts are remembered.
 const SENDERS_MAX: usize = 1024;
 /// Bytes of one id and its counts.
@@ -62,7 +61,7 @@ pub(super) struct SignalOut {
     context: Arc<Context>,
     name: String,
     sink: Arc<dyn Sink>,
-    worker: Option<Worker>,
+    waiting: OnDemand,
     counters: Arc<Counters>,
 }
 
@@ -72,7 +71,7 @@ impl SignalOut {
         let quality = Quality::Reliable { cache: context.options.cache };
         let sink = context.link.sink(&key, quality, context.options.room_bytes)?;
         let (context, name, counters) = (Arc::clone(context), name.to_owned(), Arc::default());
-        let mut port = Self { context, name, sink, worker: None, counters };
+        let mut port = Self { context, name, sink, waiting: OnDemand::new(LINGER), counters };
         port.move_on(local)?;
         Ok(port)
     }
@@ -80,28 +79,22 @@ impl SignalOut {
 
 impl Port for SignalOut {
     fn move_on(&mut self, local: &Local) -> Result<(), PortError> {
-        match &self.worker {
-            Some(worker) if worker.is_over() || !self.sink.has_receivers() => self.worker = None,
-            None if self.sink.has_receivers() && !local.senders.is_empty() => {
-                let waiter = self.context.node.signal(&self.name).ids(ids_of(&local.senders)?).waiter()?;
-                let (handle, context) = (waiter.handle(), Arc::clone(&self.context));
-                let (sink, counters) = (Arc::clone(&self.sink), Arc::clone(&self.counters));
-                let pass = move |stop: &Stop| pass_all(&context, waiter, &*sink, &counters, stop);
-                self.worker = Some(Worker::start(move || handle.cancel(), pass)?);
-            }
-            _ => {}
-        }
-        Ok(())
+        let Self { context, name, sink, counters, .. } = self;
+        self.waiting.tend(sink.has_receivers() && !local.senders.is_empty(), || {
+            let waiter = context.node.signal(name).ids(ids_of(&local.senders)?).waiter()?;
+            let (handle, context) = (waiter.handle(), Arc::clone(context));
+            let (sink, counters) = (Arc::clone(sink), Arc::clone(counters));
+            let pass = move |stop: &Stop| pass_all(&context, waiter, &*sink, &counters, stop);
+            Worker::start(move || handle.cancel(), pass)
+        })
     }
 
-    fn counts(&self) -> Counts {
-        self.counters.counts()
+    fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     fn stop(&mut self) {
-        if let Some(worker) = &self.worker {
-            worker.stop();
-        }
+        self.waiting.stop();
     }
 }
 
@@ -127,11 +120,8 @@ fn pass_all(context: &Context, mut waiter: Waiter, sink: &dyn Sink, counters: &C
             Err(error) => return context.note(error.to_string()),
         }
         let told = owed.iter().map(|(id, new)| Told { id: *id, new: *new, total: totals[id] });
-        let payload = encode(told);
-        let (domain, passed_on_ns) = (context.domain, now_ns());
-        let envelope = Envelope { overflow: Overflow::Block, domain, sender, sequence: 0, passed_on_ns };
-        let attachment = envelope.to_bytes().to_vec();
-        let frame = Frame { payload, encoding: ENCODING.to_owned(), attachment, is_farewell: false };
+        let envelope = context.envelope(sender, Overflow::Block, 0);
+        let frame = envelope.wrap(&encode(told), ENCODING.into());
         match sink.try_send(frame) {
             Sent::Sent => {
                 Counters::add(&counters.crossed, owed.values().sum());
@@ -144,45 +134,22 @@ fn pass_all(context: &Context, mut waiter: Waiter, sink: &dyn Sink, counters: &C
     }
 }
 
-/// A signal whose notifiers are on other machines.
-#[derive(Debug)]
-pub(super) struct SignalIn {
-    worker: Worker,
-    counters: Arc<Counters>,
+/// Opens the port by which a signal comes in whose notifiers are on other machines.
+pub(super) fn open_in(context: &Arc<Context>, name: &str, local: &Local) -> Result<Running, PortError> {
+    let counters = Arc::<Counters>::default();
+    let notifying = Notifying {
+        context: Arc::clone(context),
+        name: name.to_owned(),
+        ids: ids_of(&local.receivers)?,
+        counters: Arc::clone(&counters),
+        notifiers: HashMap::new(),
+        heard: HashMap::new(),
+    };
+    let quality = Quality::Reliable { cache: context.options.cache };
+    intake::open(context, (Pattern::Signal, name), quality, &counters, notifying)
 }
 
-impl SignalIn {
-    pub(super) fn open(context: &Arc<Context>, name: &str, local: &Local) -> Result<Self, PortError> {
-        let key = context.key(Pattern::Signal, name)?;
-        let ids = ids_of(&local.receivers)?;
-        let quality = Quality::Reliable { cache: context.options.cache };
-        let source = context.link.source(&key, quality, context.options.room_bytes)?;
-        let counters = Arc::<Counters>::default();
-        let (context, name) = (Arc::clone(context), name.to_owned());
-        let (notifiers, heard) = Default::default();
-        let mut notifying =
-            Notifying { context, name, ids, counters: Arc::clone(&counters), notifiers, heard };
-        let closed = Arc::clone(&source);
-        let worker = Worker::start(move || closed.close(), move |_| notifying.notify_all(&*source))?;
-        Ok(Self { worker, counters })
-    }
-}
-
-impl Port for SignalIn {
-    fn move_on(&mut self, _local: &Local) -> Result<(), PortError> {
-        if self.worker.is_over() { Err("its thread has ended".into()) } else { Ok(()) }
-    }
-
-    fn counts(&self) -> Counts {
-        self.counters.counts()
-    }
-
-    fn stop(&mut self) {
-        self.worker.stop();
-    }
-}
-
-/// The thread that notifies here.
+/// Notifies here.
 struct Notifying {
     context: Arc<Context>,
     name: String,
@@ -193,29 +160,9 @@ struct Notifying {
     heard: HashMap<Sender, HashMap<u32, u64>>,
 }
 
-impl Notifying {
-    fn notify_all(&mut self, source: &dyn Source) {
-        loop {
-            match source.receive(SLICE) {
-                Received::Frame(_, frame) => {
-                    if let Err(error) = self.notify(&frame) {
-                        Counters::add(&self.counters.refused, 1);
-                        self.context.note(format!("signal `{}`: {error}", self.name));
-                    }
-                }
-                Received::Nothing => {
-                    let remotes = &self.context.remotes;
-                    self.notifiers.retain(|domain, _| remotes.is_there(*domain));
-                }
-                Received::Closed => return,
-            }
-        }
-    }
-
-    fn notify(&mut self, frame: &Frame) -> Result<(), PortError> {
-        let envelope = Envelope::of(frame)?;
-        let domain = envelope.map(|envelope| envelope.domain);
-        if domain == Some(self.context.domain) || frame.is_farewell {
+impl Intake for Notifying {
+    fn take(&mut self, frame: Frame, envelope: Option<Envelope>, _stop: &Stop) -> Result<(), PortError> {
+        if frame.is_farewell {
             return Ok(());
         }
         if !frame.payload.len().is_multiple_of(NOTICE_BYTES) {
@@ -223,6 +170,7 @@ impl Notifying {
                 format!("{} B are no list of counts of {NOTICE_BYTES} B each", frame.payload.len()).into()
             );
         }
+        let domain = envelope.map(|envelope| envelope.domain);
         if !self.notifiers.contains_key(&domain) {
             let node = self.context.remotes.node(domain)?;
             self.notifiers.insert(domain, node.signal(&self.name).ids(self.ids).notifier()?);
@@ -245,10 +193,21 @@ impl Notifying {
                 None => new,
             };
             // As often as one call can say, and no more: a count is no reason to be busy for ever.
-            notifier.notify_many(id, u32::try_from(count).unwrap_or(u32::MAX))?;
-            Counters::add(&self.counters.crossed, count);
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            notifier.notify_many(id, count)?;
+            Counters::add(&self.counters.crossed, count.into());
         }
         Ok(())
+    }
+
+    fn miss(&mut self, frames: u64) {
+        // The next makes them good.
+        Counters::add(&self.counters.lost, frames);
+    }
+
+    fn part(&mut self) {
+        let remotes = &self.context.remotes;
+        self.notifiers.retain(|domain, _| remotes.is_there(*domain));
     }
 }
 

@@ -1,11 +1,17 @@
-//! A port's thread.
+//! The threads of ports.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use super::port::PortError;
+use super::census::Local;
+use super::port::{Counters, Port, PortError};
+use crate::link::Kept;
+
+/// How long a wait may last before it is looked whether it is to end.
+pub(super) const SLICE: Duration = Duration::from_millis(200);
 
 /// Whether a thread is to end.
 #[derive(Clone, Debug, Default)]
@@ -63,5 +69,74 @@ impl Drop for Worker {
 impl fmt::Debug for Worker {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Worker").field("is_over", &self.is_over()).finish_non_exhaustive()
+    }
+}
+
+/// A port whose thread runs as long as the port is there.
+#[derive(Debug)]
+pub(super) struct Running {
+    worker: Worker,
+    counters: Arc<Counters>,
+    /// What is declared meanwhile.
+    _kept: Vec<Kept>,
+}
+
+impl Running {
+    pub(super) fn new(worker: Worker, counters: &Arc<Counters>, kept: Vec<Kept>) -> Self {
+        Self { worker, counters: Arc::clone(counters), _kept: kept }
+    }
+}
+
+impl Port for Running {
+    fn move_on(&mut self, _local: &Local) -> Result<(), PortError> {
+        if self.worker.is_over() { Err("its thread has ended".into()) } else { Ok(()) }
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn stop(&mut self) {
+        self.worker.stop();
+    }
+}
+
+/// A thread that runs while somebody wants its work, and a while after.
+#[derive(Debug)]
+pub(super) struct OnDemand {
+    worker: Option<Worker>,
+    wanted_at: Instant,
+    linger: Duration,
+}
+
+impl OnDemand {
+    /// A thread that runs for `linger` after nobody wants it any more.
+    pub(super) fn new(linger: Duration) -> Self {
+        Self { worker: None, wanted_at: Instant::now(), linger }
+    }
+
+    /// Starts or ends it.
+    pub(super) fn tend(
+        &mut self,
+        is_wanted: bool,
+        start: impl FnOnce() -> Result<Worker, PortError>,
+    ) -> Result<(), PortError> {
+        if is_wanted {
+            self.wanted_at = Instant::now();
+        }
+        let is_over = self.worker.as_ref().is_some_and(Worker::is_over);
+        if is_over || !is_wanted && self.wanted_at.elapsed() > self.linger {
+            self.worker = None;
+        } else if is_wanted && self.worker.is_none() {
+            self.worker = Some(start()?);
+        }
+        Ok(())
+    }
+
+    /// Tells it to stop.
+    pub(super) fn stop(&self) {
+        if let Some(worker) = &self.worker {
+            worker.stop();
+        }
     }
 }

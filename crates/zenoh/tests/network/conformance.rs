@@ -38,6 +38,12 @@ const CASES: &[Case] = &[
     },
     Case { pattern: "topic", promise: "messages of any length", check: topic_of_any_length },
     Case { pattern: "topic", promise: "publishers are told apart", check: topic_of_two },
+    Case { pattern: "topic", promise: "every policy, as its publisher chose it", check: topic_policies },
+    Case {
+        pattern: "topic",
+        promise: "names that mean something elsewhere",
+        check: topic_of_an_awkward_name,
+    },
     Case { pattern: "topic", promise: "a type of one's own", check: topic_of_a_type },
     Case { pattern: "topic", promise: "a publisher that leaves is an event", check: topic_departure },
     Case { pattern: "topic", promise: "history for whoever joins", check: topic_history },
@@ -152,6 +158,43 @@ fn topic_of_two(from: &Node, to: &Node) {
         *due += 1;
     }
     assert_eq!(next.into_values().collect::<Vec<_>>(), [100, 100]);
+}
+
+/// What is published at the end of the way has the policy that it had at its beginning.
+fn topic_policies(from: &Node, to: &Node) {
+    let policies = [
+        (Overflow::Block, "block"),
+        (Overflow::Fail, "fail"),
+        (Overflow::DropOldest, "drop-oldest"),
+        (Overflow::Latest, "latest"),
+    ];
+    for (overflow, policy) in policies {
+        let mut subscriber = to.topic::<u64>(policy).subscriber().expect("the types agree");
+        let mut publisher = from.topic::<u64>(policy).publisher(overflow).expect("the topic is ours");
+        publisher.wait_for_subscribers(1, PATIENCE).expect("it is subscribed to");
+        // Whoever passes it on learns of the policy a little later than of the message.
+        until("the policy has come through", || {
+            publisher.send(&7).expect("there is room");
+            let sample = subscriber.recv_timeout(Duration::from_millis(100)).expect("receiving succeeds");
+            let Some(sample) = sample else { return false };
+            let (value, id) = (*sample, sample.publisher());
+            let reports = to.inspect(PATIENCE).expect("looking succeeds");
+            let found = reports.iter().flat_map(|report| &report.publishers).find(|outlet| outlet.id == id);
+            value == 7 && found.is_some_and(|outlet| outlet.policy == policy)
+        });
+    }
+}
+
+fn topic_of_an_awkward_name(from: &Node, to: &Node) {
+    for name in ["*", "**/a", "/absolute//twice/", "@home/$x", "100%?#", "größe"] {
+        let mut subscriber = to.topic::<[u8]>(name).subscriber().expect("the types agree");
+        let mut publisher = from.topic::<[u8]>(name).publisher(Overflow::Block).expect("the topic is ours");
+        publisher.wait_for_subscribers(1, PATIENCE).expect("it is subscribed to");
+        publisher.send(name.as_bytes()).expect("there is room");
+        let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
+        assert_eq!(&*sample, name.as_bytes());
+        assert!(subscriber.try_recv().expect("receiving succeeds").is_none(), "{name} is nobody else's");
+    }
 }
 
 fn topic_of_a_type(from: &Node, to: &Node) {

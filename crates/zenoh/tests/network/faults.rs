@@ -379,6 +379,35 @@ fn who_does_not_read_there_holds_nobody_up() {
     drop(stuck);
 }
 
+/// The fear: a topic that may lose messages stays one when somebody comes whose messages must not be lost.
+#[test]
+fn who_must_lose_nothing_is_carried_so_whoever_was_there_before() {
+    let wired = Wired::new();
+    let nodes = wired.domains.each_ref().map(Domain::node);
+    let mut subscriber = subscriber(&nodes[1], "t");
+    let mut lossy = nodes[0].topic::<u64>("t").publisher(Overflow::DropOldest).expect("the topic is ours");
+    lossy.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    lossy.send(&1).expect("there is room");
+    assert_eq!(next(&mut subscriber), (1, 0));
+    let mut publisher = publisher(&nodes[0], "t");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    publisher.send(&2).expect("there is room");
+    assert_eq!(next(&mut subscriber), (2, 0));
+    // By now a look at the domain has found it.
+    std::thread::sleep(Duration::from_millis(500));
+    wired.shim.cut();
+    for number in 3..500 {
+        publisher.send(&number).expect("there is room");
+    }
+    until("the wire is taken for dead", || wired.west.status().machines.is_empty());
+    wired.shim.heal();
+    wired.sees_each_other(true);
+    publisher.send(&500).expect("there is room");
+    for number in 3..=500 {
+        assert_eq!(next(&mut subscriber), (number, 0), "what was sent meanwhile was kept");
+    }
+}
+
 #[test]
 fn a_gateway_closes_in_time_on_a_dead_wire() {
     let wired = Wired::new();

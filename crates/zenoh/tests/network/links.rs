@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use tidepost_zenoh::{Answer, Frame, Link, Quality, Received, Sent, Settings, Zenoh};
+use tidepost_zenoh::{Answer, Frame, Link, LinkError, Quality, Sent, Settings, Source, Waited, Zenoh};
 
+use crate::shim::Shim;
 use crate::stage::{PATIENCE, listening, until};
 
 const ROOM: usize = 1 << 20;
@@ -23,39 +24,42 @@ fn ends() -> [Zenoh; 2] {
 fn frame(payload: &[u8]) -> Frame {
     Frame {
         payload: payload.to_vec(),
-        encoding: "a/b;c=d".to_owned(),
+        encoding: "a/b;c=d".into(),
         attachment: vec![1, 2, 3],
         is_farewell: false,
     }
 }
 
-fn received(source: &dyn tidepost_zenoh::Source) -> (String, Frame) {
-    match source.receive(PATIENCE) {
-        Received::Frame(key, frame) => (key, frame),
-        other => panic!("{other:?} instead of a frame"),
-    }
+fn received(source: &dyn Source) -> Frame {
+    assert_eq!(source.wait(PATIENCE), Waited::Ready);
+    source.take().expect("there is one")
+}
+
+/// What comes to this end, in whatever order it is asked for.
+fn source(link: &dyn Link, expression: &str, quality: Quality, room: usize) -> Arc<dyn Source> {
+    link.source(expression, quality, room, Box::new(Some)).expect("it may")
 }
 
 fn check_frames([one, other]: [&dyn Link; 2]) {
     for quality in [RELIABLE, Quality::Lossy] {
         let sink = one.sink("realm/x/y", quality, ROOM).expect("it may");
-        let own = one.source("realm/x/**", quality, ROOM).expect("it may");
+        let own = source(one, "realm/x/**", quality, ROOM);
         if quality == Quality::Lossy {
             assert_eq!((sink.try_send(frame(b"")), sink.has_receivers()), (Sent::NotConnected, false));
         }
-        let source = other.source("realm/x/*", quality, ROOM).expect("it may");
+        let source = source(other, "realm/x/*", quality, ROOM);
         until("it is received there", || sink.has_receivers());
         for number in 0..100_u8 {
             assert_eq!(sink.try_send(frame(&[number; 1000])), Sent::Sent);
         }
         for number in 0..100_u8 {
-            assert_eq!(received(&*source), ("realm/x/y".to_owned(), frame(&[number; 1000])));
+            assert_eq!(received(&*source), frame(&[number; 1000]));
         }
         let farewell = Frame { attachment: vec![9], is_farewell: true, ..Frame::default() };
         assert_eq!(sink.try_send(farewell.clone()), Sent::Sent);
-        let (_, got) = received(&*source);
+        let got = received(&*source);
         assert_eq!((got.is_farewell, got.attachment), (true, vec![9]));
-        assert_eq!(own.receive(Duration::from_millis(100)), Received::Nothing, "nobody hears himself");
+        assert_eq!(own.wait(Duration::from_millis(100)), Waited::Nothing, "nobody hears himself");
         drop(source);
         until("nobody receives any more", || !sink.has_receivers());
     }
@@ -63,7 +67,7 @@ fn check_frames([one, other]: [&dyn Link; 2]) {
 
 fn check_bounds([one, other]: [&dyn Link; 2]) {
     let sink = one.sink("realm/full", RELIABLE, 10_000).expect("it may");
-    let source = other.source("realm/full", RELIABLE, 10_000).expect("it may");
+    let source = source(other, "realm/full", RELIABLE, 10_000);
     until("it is received there", || sink.has_receivers());
     // Whoever does not receive holds nobody up, and it is known how many were dropped.
     let mut sent = 0;
@@ -76,7 +80,8 @@ fn check_bounds([one, other]: [&dyn Link; 2]) {
     }
     let (mut got, mut dropped, mut last) = (0, 0, None);
     until("all are received or dropped", || {
-        if let Received::Frame(_, frame) = source.receive(Duration::from_millis(50)) {
+        source.wait(Duration::from_millis(50));
+        if let Some(frame) = source.take() {
             let number = u32::from_le_bytes(*frame.payload.first_chunk().expect("four bytes and more"));
             assert!(last.is_none_or(|last| last < number), "{number} after {last:?}");
             last = Some(number);
@@ -87,15 +92,43 @@ fn check_bounds([one, other]: [&dyn Link; 2]) {
     });
 }
 
+/// What is given back waits, and with it whatever comes behind it, in order.
+fn check_at_once([one, other]: [&dyn Link; 2]) {
+    let sink = one.sink("realm/at-once", RELIABLE, ROOM).expect("it may");
+    let (taken, took) = mpsc::channel();
+    let on_frame = move |frame: Frame| {
+        if frame.payload == [3] {
+            return Some(frame);
+        }
+        taken.send(frame.payload[0]).expect("it is waited for");
+        None
+    };
+    let source = other.source("realm/at-once", RELIABLE, ROOM, Box::new(on_frame)).expect("it may");
+    until("it is received there", || sink.has_receivers());
+    for number in 0..4 {
+        assert_eq!(sink.try_send(frame(&[number])), Sent::Sent);
+    }
+    assert_eq!([(); 3].map(|()| took.recv_timeout(PATIENCE).expect("it is taken")), [0, 1, 2]);
+    assert_eq!(source.wait(PATIENCE), Waited::Ready);
+    for number in 4..6 {
+        assert_eq!(sink.try_send(frame(&[number])), Sent::Sent);
+    }
+    // The fourth waits, and by now the others do behind it.
+    assert!(took.recv_timeout(Duration::from_millis(300)).is_err(), "nothing overtakes what waits");
+    assert_eq!([(); 3].map(|()| received(&*source).payload[0]), [3, 4, 5]);
+    assert_eq!(sink.try_send(frame(&[6])), Sent::Sent);
+    assert_eq!(took.recv_timeout(PATIENCE), Ok(6), "nothing waits before it");
+}
+
 fn check_newest([one, other]: [&dyn Link; 2]) {
     let sink = one.sink("realm/newest", Quality::Newest, ROOM).expect("it may");
     for number in 0..10 {
         assert_eq!(sink.try_send(frame(&[number])), Sent::Sent);
     }
-    let source = other.source("realm/newest", Quality::Newest, ROOM).expect("it may");
-    until("who comes later has it", || received(&*source).1.payload == [9]);
+    let source = source(other, "realm/newest", Quality::Newest, ROOM);
+    until("who comes later has it", || received(&*source).payload == [9]);
     assert_eq!(sink.try_send(frame(&[10])), Sent::Sent);
-    until("and what comes then", || received(&*source).1.payload == [10]);
+    until("and what comes then", || received(&*source).payload == [10]);
 }
 
 /// Asks, and waits for all that comes back.
@@ -163,10 +196,10 @@ fn check_tokens([one, other]: [&dyn Link; 2]) {
 #[test]
 fn the_link_does_what_every_link_does() {
     let [one, other] = ends();
-    assert_ne!(one.id(), other.id());
     for ends in [[&one as &dyn Link, &other], [&other, &one]] {
         check_frames(ends);
         check_bounds(ends);
+        check_at_once(ends);
         check_newest(ends);
         check_questions(ends);
         check_tokens(ends);
@@ -177,13 +210,27 @@ fn the_link_does_what_every_link_does() {
 fn a_link_that_is_closed_says_so() {
     let [one, other] = ends();
     let sink = one.sink("realm/x", RELIABLE, ROOM).expect("it may");
-    let source = other.source("realm/x", RELIABLE, ROOM).expect("it may");
+    let source = source(&other, "realm/x", RELIABLE, ROOM);
     until("it is received there", || sink.has_receivers());
     one.close(PATIENCE).expect("it closes");
     // The first that is sent finds it closed, and whoever comes after it is told.
     until("it is told", || sink.try_send(frame(b"x")) == Sent::Closed);
     source.close();
-    assert_eq!(source.receive(PATIENCE), Received::Closed);
+    assert_eq!((source.wait(PATIENCE), source.take()), (Waited::Closed, None));
     assert!(one.token("realm/@live/x").is_err());
     until("the other end knows", || other.connections() == 0);
+}
+
+/// The fear: closing waits for a link that is dead, which takes the engine ten seconds and more.
+#[test]
+fn closing_a_dead_link_ends_in_time() {
+    let first = Zenoh::open(&listening()).expect("loopback has free ports");
+    let shim = Shim::to(&first.addresses()[0]);
+    let settings = Settings { connect: vec![shim.address().to_owned()], ..Settings::default() };
+    let second = Zenoh::open(&settings).expect("it is an address");
+    until("they are connected", || second.connections() == 1);
+    shim.cut();
+    let timeout = Duration::from_millis(1);
+    let error = second.close(timeout).expect_err("nobody says good-bye so soon");
+    assert_eq!(error, LinkError::Timeout { action: "close".to_owned(), waited: timeout });
 }

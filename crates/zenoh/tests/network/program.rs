@@ -88,6 +88,42 @@ fn a_gateway_that_was_killed_is_replaced() {
     });
 }
 
+/// What the process has in memory, in bytes.
+fn resident_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has a size");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("it is a number") << 10
+}
+
+/// The fear: what is kept to be sent again is counted in messages, and long ones take all memory; or that messages get lost where what is
+/// kept changes.
+#[test]
+fn messages_that_grow_arrive_and_what_is_kept_of_them_is_bounded() {
+    let domains = ["east", "west"].map(Domain::new);
+    let file = domains[0].path().join("gateway.toml");
+    std::fs::write(&file, "room_bytes = 1048576\ncache = 1024\n").expect("it can be written");
+    let config = file.to_str().expect("it is text");
+    let east = Running::start(&domains[0], &["--config", config, "--listen", "tcp/127.0.0.1:0"]);
+    let address = east.expect("listening on ");
+    let west = Running::start(&domains[1], &["--connect", &address]);
+    let [from, to] = domains.each_ref().map(Domain::node);
+    let mut subscriber = to.topic::<[u8]>("t").subscriber().expect("the types agree");
+    let mut publisher = from.topic::<[u8]>("t").publisher(Overflow::Block).expect("the topic is ours");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    let mut pass = |length: usize| {
+        publisher.send(&vec![length as u8; length]).expect("there is room");
+        let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
+        assert_eq!((sample.len(), sample.lost()), (length, 0));
+    };
+    (0..21).map(|shift| 1 << shift).chain([5, 1 << 20, 1]).for_each(&mut pass);
+    // Of messages of a mebibyte eight are kept; of all of them 128 MiB would be.
+    let before = resident_bytes(east.child.id());
+    (0..128).for_each(|_| pass(1 << 20));
+    let grown = resident_bytes(east.child.id()).saturating_sub(before);
+    assert!(grown < 64 << 20, "{grown} B more");
+    drop(west);
+}
+
 #[test]
 fn an_exposed_gateway_says_so() {
     let domain = Domain::new("east");

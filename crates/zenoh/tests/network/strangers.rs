@@ -181,6 +181,24 @@ fn what_is_garbled_is_refused_counted_and_harms_nobody() {
     assert_eq!(node.violations(), (0, None));
 }
 
+/// The fear: clocks that are hours apart. An envelope as docs/network.md has it, passed on at the beginning of time, and at its end.
+#[test]
+fn when_it_was_sent_decides_nothing() {
+    let Meeting { client, gateway: _gateway, domain } = Meeting::new();
+    let mut subscriber = domain.node().topic::<[u8]>("t").subscriber().expect("the types agree");
+    let publisher = client.session().declare_publisher(key(Pattern::Topic, "t")).wait().expect("it may");
+    until("the gateway subscribes", || publisher.matching_status().wait().expect("it is open").matching());
+    for (number, passed_on_ns) in [0, u64::MAX, 1, u64::MAX / 2].into_iter().enumerate() {
+        let mut envelope = vec![1, 0, 0, 0, 0, 0, 0, 0];
+        envelope.extend([7; 40]);
+        envelope.extend((number as u64).to_le_bytes());
+        envelope.extend(passed_on_ns.to_le_bytes());
+        publisher.put(vec![number as u8]).attachment(envelope).wait().expect("it is open");
+        let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was put");
+        assert_eq!((&*sample, sample.lost()), (&[number as u8][..], 0));
+    }
+}
+
 #[test]
 fn garbage_on_the_port_harms_nobody() {
     let Meeting { client, gateway, domain } = Meeting::new();

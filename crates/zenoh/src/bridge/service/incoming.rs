@@ -12,20 +12,18 @@ use tidepost::{
 use super::{cancel_key, text, types_key, types_of};
 use crate::bridge::call::{ANSWER, CallHead, ERROR, NO_MORE, Want};
 use crate::bridge::census::Local;
-use crate::bridge::context::Context;
+use crate::bridge::context::{Context, sender_of};
 use crate::bridge::ends::Ends;
-use crate::bridge::port::{Counters, Counts, Port, PortError};
-use crate::bridge::worker::{Stop, Worker};
-use crate::envelope::{Envelope, Sender, now_ns};
-use crate::link::{Answer, Frame, Quality, Sink};
+use crate::bridge::port::{Counters, Port, PortError};
+use crate::bridge::worker::{SLICE, Stop, Worker};
+use crate::envelope::{Envelope, Sender};
+use crate::link::{Answer, Frame, Quality, Sink, ask_all, ask_one};
 use crate::types;
 
 /// Servers that stand for those elsewhere: so many clients are given parts at once.
 const SERVERS: usize = 4;
 /// How often it is looked whether a call was given up.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long a wait may last before it is looked whether it is to end.
-const SLICE: Duration = Duration::from_millis(200);
 /// How long is waited for a gateway to say what a service's types are.
 const TYPES_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer is waited for if its client does not say.
@@ -55,19 +53,9 @@ impl ServiceIn {
 
     /// The types of the service, as its gateway says them, or as the clients here have them.
     fn types(&self, local: &Local) -> Result<ServiceTypes, PortError> {
-        let (answered, answers) = mpsc::channel();
-        let on_answer = Box::new(move |answer| {
-            // Whoever asked may have given up.
-            let _ = answered.send(answer);
-        });
-        self.context.link.ask(
-            &types_key(&self.context, &self.name),
-            Frame::default(),
-            TYPES_TIMEOUT,
-            on_answer,
-        )?;
-        if let Ok(Answer::Frame(frame)) = answers.recv_timeout(TYPES_TIMEOUT + SLACK) {
-            return types_of(&self.context, &frame.payload);
+        let key = types_key(&self.context, &self.name);
+        if let Some(told) = ask_one(&*self.context.link, &key, TYPES_TIMEOUT)? {
+            return types_of(&self.context, &told.payload);
         }
         let declared = local.clients.iter().find_map(|client| {
             Some(ServiceTypes::new(client.message_type.clone()?, client.answer_type.clone()?, text()))
@@ -78,7 +66,7 @@ impl ServiceIn {
     fn start(&mut self, local: &Local) -> Result<(), PortError> {
         let types = self.types(local)?;
         let encoding = self.context.tell_type(&types.request)?;
-        let node = self.context.remotes.node(None)?;
+        let node = self.context.remotes.node(self.ends.domain())?;
         for number in 0..SERVERS as u64 {
             let server = node.service_dyn(&self.name).types(types.clone()).server()?;
             let handle = server.handle();
@@ -87,8 +75,8 @@ impl ServiceIn {
                 name: self.name.clone(),
                 ends: Arc::clone(&self.ends),
                 types: types.clone(),
-                encoding: encoding.clone(),
-                sender: Sender { node: node.id().bits().to_le_bytes(), number: server.id().number() },
+                encoding: Arc::clone(&encoding),
+                sender: sender_of(server.id()),
                 cancelling: Arc::clone(&self.cancelling),
                 counters: Arc::clone(&self.counters),
                 running: Vec::new(),
@@ -103,7 +91,7 @@ impl ServiceIn {
 
 impl Port for ServiceIn {
     fn move_on(&mut self, local: &Local) -> Result<(), PortError> {
-        if !self.ends.are_there() {
+        if !self.ends.are_there() || self.workers.iter().any(Worker::is_over) {
             // With no server in the domain, whoever calls is told so at once.
             self.stop();
             self.workers.clear();
@@ -113,8 +101,8 @@ impl Port for ServiceIn {
         Ok(())
     }
 
-    fn counts(&self) -> Counts {
-        self.counters.counts()
+    fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     fn stop(&mut self) {
@@ -138,7 +126,7 @@ struct Standing {
     name: String,
     ends: Arc<Ends>,
     types: ServiceTypes,
-    encoding: String,
+    encoding: Arc<str>,
     sender: Sender,
     cancelling: Arc<dyn Sink>,
     counters: Arc<Counters>,
@@ -163,13 +151,14 @@ impl Standing {
 
     /// Tells the other side of calls that were given up here, and forgets those that are over.
     fn look_for_cancelled(&mut self) {
-        for (head, shared) in self.running.extract_if(.., |(_, shared)| {
+        let is_over = |(_, shared): &mut (CallHead, Shared)| {
             let shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
             shared.as_ref().is_none_or(AnyTicket::is_cancelled)
-        }) {
+        };
+        let over: Vec<_> = self.running.extract_if(.., is_over).collect();
+        for (head, shared) in over {
             if take(&shared).is_some() {
-                let attachment = head.attach(envelope(&self.context, self.sender));
-                self.cancelling.try_send(Frame { attachment, ..Frame::default() });
+                self.give_up(head);
             }
         }
     }
@@ -189,8 +178,8 @@ impl Standing {
         let head = self.head_of(&request);
         let frame = Frame {
             payload: request.to_vec(),
-            encoding: self.encoding.clone(),
-            attachment: head.attach(envelope(&self.context, self.sender)),
+            encoding: Arc::clone(&self.encoding),
+            attachment: head.attach(self.envelope()),
             is_farewell: false,
         };
         let passed = match head.want {
@@ -238,20 +227,16 @@ impl Standing {
     }
 
     fn pass_parts(&mut self, request: AnyRequest<'_>, head: CallHead, frame: Frame) -> Result<(), PortError> {
-        let (answered, answers) = mpsc::channel();
-        let asked = self.ask(
-            frame,
-            head,
-            Box::new(move |answer| {
-                // Whoever asked may have given up.
-                let _ = answered.send(answer);
-            }),
-        );
+        let (key, patience) = (self.ends.next_key(), head.patience + SLACK);
+        let asked = ask_all(&*self.context.link, &key, frame, patience);
         let mut reply = request.parts()?;
-        if asked.is_err() {
-            reply.unreachable()?;
-            return asked;
-        }
+        let answers = match asked {
+            Ok(answers) => answers,
+            Err(error) => {
+                reply.unreachable()?;
+                return Err(error.into());
+            }
+        };
         loop {
             let answer = match answers.recv_timeout(LOOK) {
                 Ok(answer) => answer,
@@ -287,15 +272,14 @@ impl Standing {
         }
     }
 
+    fn envelope(&self) -> Envelope {
+        self.context.envelope(self.sender, Overflow::Block, 0)
+    }
+
     fn give_up(&self, head: CallHead) {
-        let attachment = head.attach(envelope(&self.context, self.sender));
+        let attachment = head.attach(self.envelope());
         self.cancelling.try_send(Frame { attachment, ..Frame::default() });
     }
-}
-
-fn envelope(context: &Context, sender: Sender) -> Envelope {
-    let (domain, passed_on_ns) = (context.domain, now_ns());
-    Envelope { overflow: Overflow::Block, domain, sender, sequence: 0, passed_on_ns }
 }
 
 /// What an answer comes to.
@@ -309,20 +293,21 @@ enum Judged {
 
 /// What has come back is nothing that is believed unseen.
 fn judge(answer: Answer, types: &ServiceTypes) -> Judged {
-    let checked = |bytes: Vec<u8>, due: &TypeDescriptor, judged: fn(Vec<u8>) -> Judged| {
-        if types::fits(due, bytes.len()) {
-            judged(bytes)
-        } else {
-            Judged::Trouble(format!("an answer of {} B is none of the type {due}", bytes.len()))
-        }
-    };
+    let checked =
+        |bytes: Vec<u8>, due: &TypeDescriptor, judged: fn(Vec<u8>) -> Judged| match types::check_length(
+            due,
+            bytes.len(),
+        ) {
+            Ok(()) => judged(bytes),
+            Err(error) => Judged::Trouble(error.to_string()),
+        };
     match answer {
         Answer::Frame(frame) if frame.attachment == NO_MORE => Judged::NoMore,
         Answer::Frame(frame) if frame.attachment == ANSWER || frame.attachment.is_empty() => {
             checked(frame.payload, &types.answer, Judged::Answer)
         }
         Answer::Frame(_) => Judged::Trouble("an answer with an attachment that is none".to_owned()),
-        Answer::Failure(frame) if frame.encoding == ERROR => {
+        Answer::Failure(frame) if *frame.encoding == *ERROR => {
             Judged::Trouble(String::from_utf8_lossy(&frame.payload).chars().take(500).collect())
         }
         Answer::Failure(frame) => checked(frame.payload, &types.failure, Judged::Failure),

@@ -31,9 +31,9 @@ fn cancel_key(context: &Context, name: &str) -> String {
 fn encodings_of(context: &Context, types: &ServiceTypes) -> Result<String, LinkError> {
     let [request, answer, failure] = [&types.request, &types.answer, &types.failure];
     let told = json!({
-        "request": context.tell_type(request)?,
-        "answer": context.tell_type(answer)?,
-        "failure": context.tell_type(failure)?,
+        "request": &*context.tell_type(request)?,
+        "answer": &*context.tell_type(answer)?,
+        "failure": &*context.tell_type(failure)?,
     });
     Ok(told.to_string())
 }

@@ -3,28 +3,26 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidepost::{CallError, Client, ClientHandle, Node, Pattern, ServiceTypes, Untyped};
 
 use super::{cancel_key, encodings_of, types_key};
 use crate::bridge::call::{self, ANSWER, CallHead, CallId, NO_MORE, Want};
 use crate::bridge::census::Local;
-use crate::bridge::context::Context;
+use crate::bridge::context::{Context, JSON};
 use crate::bridge::ends;
 use crate::bridge::jobs::{Crew, Job};
-use crate::bridge::port::{Counters, Counts, Port, PortError};
-use crate::bridge::worker::{Stop, Worker};
+use crate::bridge::port::{Counters, Port, PortError};
+use crate::bridge::worker::Stop;
 use crate::envelope::Sender;
-use crate::link::{Frame, Kept, Quality, Question, Received};
+use crate::link::{Frame, Kept, Quality, Question};
 use crate::types::{self, Declared};
 
 /// Calls from other machines that are answered at once.
 const CALLS_MAX: usize = 32;
 /// How long the first look for a server may take.
 const MEETING: Duration = Duration::from_millis(500);
-/// How long a wait may last before it is looked whether it is to end.
-const SLICE: Duration = Duration::from_millis(200);
 
 /// Calls that are being answered, and how each is ended.
 type Running = Arc<Mutex<HashMap<CallId, ClientHandle>>>;
@@ -39,7 +37,6 @@ pub(in crate::bridge) struct ServiceOut {
     context: Arc<Context>,
     name: String,
     crew: Crew,
-    canceller: Worker,
     running: Running,
     counters: Arc<Counters>,
     _served: Vec<Kept>,
@@ -51,41 +48,15 @@ impl ServiceOut {
         client.wait_for_servers(1, MEETING)?;
         let types = client.server_types().ok_or("its server has gone")?;
         let told = encodings_of(context, &types)?.into_bytes();
-        let told = Frame { payload: told, encoding: "application/json".to_owned(), ..Frame::default() };
+        let told = Frame { payload: told, encoding: JSON.into(), ..Frame::default() };
         let crew = Crew::new(CALLS_MAX, context.options.room_bytes);
-        let room = Arc::clone(crew.room());
-        let mut served = ends::serve(context, Pattern::Service, name, || {
-            let room = Arc::clone(&room);
-            Box::new(move |question| {
-                if let Err(job) = room.offer(Job { question, since: Instant::now() }) {
-                    job.question.fail(call::error("as many calls wait here as may"));
-                }
-            })
-        })?;
+        let mut served = ends::serve(context, Pattern::Service, name, || crew.taker())?;
         let tell = Box::new(move |question: Box<dyn Question>| question.answer(told.clone()));
         served.push(context.link.serve(&types_key(context, name), tell)?);
         let running = Running::default();
-        let cancelled =
-            context.link.source(&cancel_key(context, name), Quality::Lossy, context.options.room_bytes)?;
-        let (ended, closed) = (Arc::clone(&running), Arc::clone(&cancelled));
-        let canceller = Worker::start(
-            move || closed.close(),
-            move |_| loop {
-                match cancelled.receive(SLICE) {
-                    Received::Frame(_, frame) => {
-                        if let Ok((_, Some(id))) = CallHead::of(&frame)
-                            && let Some(handle) = lock(&ended).remove(&id)
-                        {
-                            handle.cancel();
-                        }
-                    }
-                    Received::Nothing => {}
-                    Received::Closed => return,
-                }
-            },
-        )?;
+        served.push(end_cancelled(context, name, &running)?);
         let (context, name, counters) = (Arc::clone(context), name.to_owned(), Arc::default());
-        let mut port = Self { context, name, crew, canceller, running, counters, _served: served };
+        let mut port = Self { context, name, crew, running, counters, _served: served };
         port.grow()?;
         Ok(port)
     }
@@ -109,14 +80,29 @@ impl Port for ServiceOut {
         self.grow()
     }
 
-    fn counts(&self) -> Counts {
-        self.counters.counts()
+    fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     fn stop(&mut self) {
-        self.canceller.stop();
         self.crew.stop();
     }
+}
+
+/// Ends calls that are given up elsewhere, as long as what is returned is kept.
+fn end_cancelled(context: &Context, name: &str, running: &Running) -> Result<Kept, PortError> {
+    let running = Arc::clone(running);
+    let end = move |frame: Frame| {
+        if let Ok((_, Some(id))) = CallHead::of(&frame)
+            && let Some(handle) = lock(&running).remove(&id)
+        {
+            handle.cancel();
+        }
+        None
+    };
+    // Each is taken at once, so that none waits there.
+    let source = context.link.source(&cancel_key(context, name), Quality::Lossy, 0, Box::new(end))?;
+    Ok(Box::new(source))
 }
 
 type AnyClient = Client<Untyped, Untyped, Untyped>;
@@ -159,7 +145,7 @@ impl Answering {
     ) -> Result<(), PortError> {
         let (mut client, types) = client(&self.context.node, &self.name, self.client.take())?;
         check_request(&types, question.frame())?;
-        let id = id.unwrap_or_else(|| self.number_stranger());
+        let id = id.unwrap_or_else(Self::number_stranger);
         lock(&self.running).insert(id, client.handle());
         if stop.is_set() {
             // Whoever stopped us may have looked before this one was on the list.
@@ -171,11 +157,9 @@ impl Answering {
         self.client = Some(client).filter(|_| !was_cancelled);
         called
     }
-}
 
-impl Answering {
     /// A number for a call of somebody who gives none.
-    fn number_stranger(&self) -> CallId {
+    fn number_stranger() -> CallId {
         static CALLS: AtomicU64 = AtomicU64::new(0);
         (Sender { node: [0; 16], number: 0 }, CALLS.fetch_add(1, Ordering::Relaxed))
     }
@@ -199,15 +183,13 @@ fn client(
 }
 
 fn check_request(types: &ServiceTypes, frame: &Frame) -> Result<(), PortError> {
-    let is_same = match types::declared(&frame.encoding)? {
-        Declared::Type { hash, .. } => hash == types.request.hash64(),
-        Declared::Bytes => true,
-    };
-    if is_same && types::fits(&types.request, frame.payload.len()) {
-        return Ok(());
+    types::check_length(&types.request, frame.payload.len())?;
+    match types::declared(&frame.encoding)? {
+        Declared::Type { hash, .. } if hash != types.request.hash64() => {
+            Err(format!("the server takes {}, and this is `{}`", types.request, frame.encoding).into())
+        }
+        _ => Ok(()),
     }
-    let (encoding, length) = (&frame.encoding, frame.payload.len());
-    Err(format!("the server takes {}, and {length} B of `{encoding}` are none", types.request).into())
 }
 
 fn call(
@@ -220,7 +202,7 @@ fn call(
     let answer_encoding = context.tell_type(&types.answer)?;
     let answer = |bytes: &[u8]| Frame {
         payload: bytes.to_vec(),
-        encoding: answer_encoding.clone(),
+        encoding: Arc::clone(&answer_encoding),
         attachment: ANSWER.to_vec(),
         is_farewell: false,
     };

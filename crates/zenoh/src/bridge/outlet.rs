@@ -1,0 +1,80 @@
+//! The sink of a topic: what it keeps follows what is sent.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::context::Context;
+use crate::link::{Frame, LinkError, Quality, Sent, Sink};
+
+/// Messages that are kept at least, however long they are.
+const CACHE_MIN: usize = 8;
+
+/// A sink that is made anew when what it carries changes: messages that must not be lost where all could be, or longer ones, of which
+/// fewer are kept, as what is kept is counted in messages and has to be bounded in bytes.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    context: Arc<Context>,
+    key: String,
+    current: Mutex<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    sink: Arc<dyn Sink>,
+    quality: Quality,
+    /// The length of a message of which what is kept takes no more than it may.
+    longest: usize,
+}
+
+impl Outlet {
+    /// A sink for messages that may be lost, or must not.
+    pub(super) fn open(context: &Arc<Context>, key: String, may_lose: bool) -> Result<Self, LinkError> {
+        let longest = (context.options.room_bytes / context.options.cache.max(1)).max(1);
+        let quality = if may_lose { Quality::Lossy } else { reliable(context, longest) };
+        let sink = context.link.sink(&key, quality, context.options.room_bytes)?;
+        let current = Mutex::new(Current { sink, quality, longest });
+        Ok(Self { context: Arc::clone(context), key, current })
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, current: &mut Current, quality: Quality) -> Result<(), LinkError> {
+        if current.quality != quality {
+            // What the one before has not sent yet it still sends.
+            current.sink = self.context.link.sink(&self.key, quality, self.context.options.room_bytes)?;
+            current.quality = quality;
+        }
+        Ok(())
+    }
+
+    /// From now on, messages must not be lost.
+    pub(super) fn be_reliable(&self) -> Result<(), LinkError> {
+        let mut current = self.current();
+        let quality = reliable(&self.context, current.longest);
+        if current.quality == Quality::Lossy { self.change(&mut current, quality) } else { Ok(()) }
+    }
+
+    /// Queues a message. Never waits.
+    pub(super) fn try_send(&self, frame: Frame) -> Result<Sent, LinkError> {
+        let mut current = self.current();
+        if frame.payload.len() > current.longest {
+            current.longest = frame.payload.len().next_power_of_two();
+            if current.quality != Quality::Lossy {
+                let quality = reliable(&self.context, current.longest);
+                self.change(&mut current, quality)?;
+            }
+        }
+        Ok(current.sink.try_send(frame))
+    }
+
+    /// Whether anybody receives them.
+    pub(super) fn has_receivers(&self) -> bool {
+        self.current().sink.has_receivers()
+    }
+}
+
+fn reliable(context: &Context, longest: usize) -> Quality {
+    let cache = (context.options.room_bytes / longest).max(CACHE_MIN).min(context.options.cache.max(1));
+    Quality::Reliable { cache }
+}
