@@ -29,10 +29,12 @@ fallbacks() {
 }
 # The algorithms under the model checker, in a build of their own.
 models() {
-    [ -z "${ahead_pid:-}" ] || wait "$ahead_pid" || true
-    if [ -f target/models.status ]; then
-        cat target/models.log
-        return "$(cat target/models.status)"
+    if [ -n "${ahead_pid:-}" ]; then
+        wait "$ahead_pid" || true
+        if [ -f target/models.status ]; then
+            cat target/models.log
+            return "$(cat target/models.status)"
+        fi
     fi
     check_models
 }

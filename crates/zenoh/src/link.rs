@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-/// What became of a frame that was to be sent. None of them waits.
+/// What became of a frame that was to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// It is queued here. Whether it arrives is another matter.
@@ -74,7 +74,7 @@ pub enum Quality {
 
 /// Sends frames under one key.
 pub trait Sink: fmt::Debug + Send + Sync {
-    /// Queues a frame. Never waits.
+    /// Queues a frame. Waits for nobody; where frames may be lost, and a link is full, 50 ms at most before this one is.
     fn try_send(&self, frame: Frame) -> Sent;
     /// Whether anybody receives them.
     fn has_receivers(&self) -> bool;

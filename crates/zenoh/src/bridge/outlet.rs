@@ -55,7 +55,7 @@ impl Outlet {
         if current.quality == Quality::Lossy { self.change(&mut current, quality) } else { Ok(()) }
     }
 
-    /// Queues a message. Never waits.
+    /// Queues a message, as [`Sink::try_send`].
     pub(super) fn try_send(&self, frame: Frame) -> Result<Sent, LinkError> {
         let mut current = self.current();
         if frame.payload.len() > current.longest {
