@@ -23,7 +23,7 @@ use crate::sync::bell::{Fencing, Line, PeerBell, PeerSleepers};
 use crate::sync::geometry::Geometry;
 use crate::sync::pool::PoolMemory;
 use crate::sync::ring::{CursorMemory, RingMemory};
-use crate::sync::stream::{Attachment, Lending, Loss, Reading, ReceivingEnd, Totals};
+use crate::sync::stream::{Attachment, Lending, Loss, Origins, Reading, ReceivingEnd, Relaying, Totals};
 
 /// The last sequence number that a stream may start at: beyond what any stream reaches in a lifetime.
 const START_MAX: u64 = 1 << 50;
@@ -40,6 +40,8 @@ pub(super) struct SubscriberShared {
     pub(super) events: Events,
     /// Of the streams that are over.
     totals: Arc<Totals>,
+    /// Whose messages are passed on to it.
+    origins: Arc<Origins>,
     /// What writers have left, if this is the reader of a state.
     pub(super) legacy: Legacy,
     state: Mutex<State>,
@@ -146,6 +148,7 @@ impl SubscriberShared {
             berth: Berth::new(node, id, line),
             events: Events::default(),
             totals: Arc::default(),
+            origins: Arc::default(),
             legacy: Legacy::default(),
             has_incoming: AtomicBool::new(false),
             cursors_made: AtomicU64::new(0),
@@ -324,8 +327,8 @@ impl SubscriberShared {
         };
         let extent = payload::extent_of(&offer.descriptor);
         let may_be_bare = self.is_service();
-        let (lending, prefix, lost_at) = (self.options.lending, offer.prefix.bytes(), offer.prefix.lost_at());
-        Reading { loss, lending, extent, prefix, lost_at, may_be_bare, is_settling: self.is_queue() }
+        let (lending, prefix) = (self.options.lending, offer.prefix.bytes());
+        Reading { loss, lending, extent, prefix, may_be_bare, is_settling: self.is_queue() }
     }
 
     /// Whether this is an end of a service: what comes in has its word before it, and who sends it is told of streams that
@@ -413,7 +416,10 @@ impl Inlet for SubscriberShared {
             self.legacy.admitted(admission.outlet, &attachment);
         }
         let is_short = attachment.shortage().is_some();
-        let end = ReceivingEnd::new(attachment, offer.geometry, admission.start, self.reading(&offer));
+        let relayed_at = offer.prefix.relayed_at();
+        let relaying = relayed_at.map(|at| Relaying::new(at, Arc::clone(&self.origins)));
+        let reading = self.reading(&offer);
+        let end = ReceivingEnd::new(attachment, offer.geometry, admission.start, reading, relaying);
         let publisher = Counterpart::new(offer.from, &peer);
         state.incoming.push(Source {
             publisher: publisher.clone(),

@@ -73,8 +73,8 @@ impl Prefix {
         self.bytes
     }
 
-    /// Where a message says how many were lost before it came to its sender.
-    pub(super) fn lost_at(self) -> Option<usize> {
+    /// Where a message says whose it was before its sender passed it on.
+    pub(super) fn relayed_at(self) -> Option<usize> {
         self.is_relayed.then_some(self.header_at)
     }
 

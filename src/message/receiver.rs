@@ -269,6 +269,7 @@ impl Receiver {
             match source.end.poll(extent) {
                 Ok(Poll::Ready) => {
                     self.turn = 1;
+                    self.go_to_predecessor(extent);
                     self.age_before(passed, was_full_turn);
                     return true;
                 }
@@ -284,6 +285,19 @@ impl Receiver {
             }
         }
         false
+    }
+
+    /// If what was found is passed on by somebody who took over from another, whose stream is not read to its end yet, that comes
+    /// first.
+    fn go_to_predecessor(&mut self, extent: Option<Extent>) {
+        let (before, after) = self.sources.split_at_mut(self.current);
+        let Some(current) = after.first() else { return };
+        let is_ready = |other: &mut Source| {
+            current.end.takes_over_from(&other.end) && matches!(other.end.poll(extent), Ok(Poll::Ready))
+        };
+        if let Some(predecessor) = before.iter_mut().position(is_ready) {
+            self.current = predecessor;
+        }
     }
 
     /// The last streams before the current one had nothing while this one is busy: it may be long before they are polled as

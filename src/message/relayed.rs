@@ -5,10 +5,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::payload::Message;
 use crate::node::{Field, TypeDescriptor};
 
-/// The header of messages that come from another machine: how many of the same publisher were lost on the way here.
+/// The header of messages that are passed on for somebody else, on another machine for instance: who sent each first, and which
+/// number it had there.
 ///
-/// Whoever passes messages on publishes them with this [`header`](super::Topic::header). Subscribers need not declare it: what it
-/// says counts as any loss does, in [`Sample::lost`](super::Sample::lost), in events, and in the figures of who looks.
+/// Whoever passes messages on publishes them with this [`header`](super::Topic::header). Subscribers need not declare it. By the
+/// numbers they know what is missing, which counts as any loss does, in [`Sample::lost`](super::Sample::lost), in events, and in the
+/// figures of who looks; and what they have received they do not receive again: also if one who passed messages on has gone,
+/// and another does so in its place.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -17,11 +20,18 @@ use crate::node::{Field, TypeDescriptor};
 /// use tidepost::{Overflow, Relayed};
 ///
 /// let mut subscriber = node.topic::<u32>("depth").subscriber()?;
-/// let mut publisher = node.topic::<u32>("depth").header::<Relayed>().publisher(Overflow::Block)?;
-/// publisher.send_with(&Relayed { lost: 3 }, &17)?;
-/// assert_eq!(subscriber.recv()?.lost(), 3);
-/// assert_eq!(subscriber.lost(), 3);
-/// # drop((publisher, subscriber, node));
+/// let topic = node.topic::<u32>("depth").header::<Relayed>();
+/// let relayed = |number| Relayed { origin: [1, 2, 3], number, lost: 0 };
+/// let mut publisher = topic.clone().publisher(Overflow::Block)?;
+/// publisher.send_with(&relayed(5), &17)?;
+/// assert_eq!(*subscriber.recv()?, 17);
+/// drop(publisher);
+/// let mut successor = topic.publisher(Overflow::Block)?;
+/// successor.send_with(&relayed(5), &17)?;
+/// successor.send_with(&relayed(9), &21)?;
+/// let sample = subscriber.recv()?;
+/// assert_eq!((*sample, sample.lost()), (21, 3));
+/// # drop((successor, subscriber, node));
 /// # std::fs::remove_dir_all(directory)?;
 /// # Ok(())
 /// # }
@@ -29,15 +39,34 @@ use crate::node::{Field, TypeDescriptor};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Relayed {
-    /// Messages that were lost between the one that was passed on before and this one.
+    /// Who sent it first: anything that nobody else is called by.
+    pub origin: [u64; 3],
+    /// Its number among the messages of that one; [`Relayed::NO_NUMBER`] if it has none.
+    pub number: u64,
+    /// Messages that are known to be lost before it, where numbers do not tell: of one that has none, or of whom nothing has been
+    /// received yet.
     pub lost: u64,
+}
+
+impl Relayed {
+    /// The number of a message that has none: it is received whenever it comes.
+    pub const NO_NUMBER: u64 = u64::MAX;
 }
 
 // By hand, as the derive is for programs.
 impl Message for Relayed {
     fn descriptor() -> TypeDescriptor {
-        let lost =
-            Field { name: "lost".into(), type_name: "u64".into(), offset: 0, size: size_of::<u64>() as u64 };
-        TypeDescriptor::of_struct::<Self>("tidepost::Relayed", vec![lost])
+        let field = |name: &'static str, type_name: &'static str, offset: u64, size: u64| Field {
+            name: name.into(),
+            type_name: type_name.into(),
+            offset,
+            size,
+        };
+        let fields = vec![
+            field("origin", "[u64; 3]", 0, 24),
+            field("number", "u64", 24, 8),
+            field("lost", "u64", 32, 8),
+        ];
+        TypeDescriptor::of_struct::<Self>("tidepost::Relayed", fields)
     }
 }

@@ -138,11 +138,10 @@ proptest! {
             lending: Lending::InPlace,
             extent: Extent::Exact(56),
             prefix: 0,
-            lost_at: None,
             is_settling: true,
             may_be_bare: false,
         };
-        let mut end = ReceivingEnd::new(Arc::clone(&attachment), geometry(), 0, reading);
+        let mut end = ReceivingEnd::new(Arc::clone(&attachment), geometry(), 0, reading, None);
         let mut held = Vec::new();
         for round in 0..40 {
             if round == 30 {
@@ -188,11 +187,10 @@ fn asking_wraps() {
         lending: Lending::InPlace,
         extent: Extent::Exact(56),
         prefix: 0,
-        lost_at: None,
         is_settling: true,
         may_be_bare: false,
     };
-    let mut end = ReceivingEnd::new(Arc::clone(&attachment), geometry(), 0, reading);
+    let mut end = ReceivingEnd::new(Arc::clone(&attachment), geometry(), 0, reading, None);
     assert_eq!(end.poll(None), Ok(Poll::Nothing));
     assert_eq!(attachment.cursor.asked().load(Ordering::Relaxed), 0);
 }

@@ -13,6 +13,7 @@ mod lane;
 mod lane_tests;
 mod lease;
 mod receiving;
+mod relaying;
 mod relic;
 mod sending;
 #[cfg(test)]
@@ -27,5 +28,6 @@ pub(crate) use lease::Lease;
 pub(crate) use receiving::{
     Batch, Extent, Keeping, Lending, Lent, Loss, Poll, Reading, ReceivingEnd, StreamViolation,
 };
+pub(crate) use relaying::{Origins, Relaying};
 pub(crate) use relic::Relic;
 pub(crate) use sending::{GrowError, Need, NewSegment, PoolLimit, Retention, SendingEnd, Warmth};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::attachment::{Attachment, FurtherRing, Pinned};
 use super::copying::Copies;
+use super::relaying::Relaying;
 use crate::layout::ring::INLINE_BYTES_MAX;
 use crate::segment::SegmentError;
 use crate::sync::geometry::Geometry;
@@ -57,8 +58,6 @@ pub(crate) struct Reading {
     pub(crate) extent: Extent,
     /// Bytes before each message that are not part of it.
     pub(crate) prefix: usize,
-    /// Where in that a sender that passes messages on says how many were lost on their way to it.
-    pub(crate) lost_at: Option<usize>,
     /// Whether a message may leave that out, and say so.
     pub(crate) may_be_bare: bool,
     /// Whether each message is settled by whoever takes it, rather than by reading on: in a queue.
@@ -78,6 +77,8 @@ pub(crate) struct ReceivingEnd {
     pub(super) copies: Option<Box<Copies>>,
     /// Whether a message that is seen is there to be lent.
     pub(super) is_plain: bool,
+    /// If its messages are passed on for somebody else.
+    relaying: Option<Box<Relaying>>,
     /// Whether messages can be missing before one.
     may_lose: bool,
     /// Messages that were withdrawn before they were taken.
@@ -310,7 +311,13 @@ impl<'a> Batch<'a> {
 
 impl ReceivingEnd {
     /// An end that starts at `start`, where the sender admitted it.
-    pub(crate) fn new(attachment: Arc<Attachment>, geometry: Geometry, start: u64, reading: Reading) -> Self {
+    pub(crate) fn new(
+        attachment: Arc<Attachment>,
+        geometry: Geometry,
+        start: u64,
+        reading: Reading,
+        relaying: Option<Relaying>,
+    ) -> Self {
         let mut reader = Reader::new(attachment.ring.clone(), attachment.cursor.clone(), geometry, start);
         if reading.is_settling {
             reader.never_release();
@@ -324,8 +331,9 @@ impl ReceivingEnd {
             reading,
             copies: (!is_in_place).then(|| Box::new(Copies::for_bytes(geometry.capacity()))),
             // Whether a lane's messages may be withdrawn is known with the first.
-            is_plain: is_in_place && !reading.is_settling,
-            may_lose: !is_in_place || reading.lost_at.is_some(),
+            is_plain: is_in_place && !reading.is_settling && relaying.is_none(),
+            may_lose: !is_in_place || relaying.is_some(),
+            relaying: relaying.map(Box::new),
             withdrawn: 0,
             has_found: false,
             found: Found::NOTHING,
@@ -394,21 +402,34 @@ impl ReceivingEnd {
         self.reader.advance();
         if self.may_lose {
             (self.lost.before, self.lost.since) = (self.lost.since, 0);
-            if let Some(at) = self.reading.lost_at {
-                self.count_lost_elsewhere(at);
+            if self.relaying.is_some() {
+                self.count_lost_elsewhere();
             }
         }
     }
 
-    /// Counts what the message that was taken says was lost on the way to its sender.
-    fn count_lost_elsewhere(&mut self, at: usize) {
+    /// Counts what was lost before the message that was taken came to its sender.
+    fn count_lost_elsewhere(&mut self) {
+        let Some(relaying) = &mut self.relaying else { return };
         // SAFETY: just found and taken, so that nothing of it has been released; the bytes are used here alone.
-        let before = unsafe { self.found.before() };
-        let lost =
-            before.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |lost| u64::from_ne_bytes(*lost));
+        let lost = relaying.take(unsafe { self.found.before() }, self.lost.before);
         self.lost.before = self.lost.before.saturating_add(lost);
         self.lost.elsewhere = self.lost.elsewhere.saturating_add(lost);
         self.tell_lost();
+    }
+
+    /// Whether the message that was found has been taken already, from somebody else who passed it on.
+    fn has_come_before(&mut self) -> bool {
+        // SAFETY: just found, so that nothing of it has been released; the bytes are used here alone.
+        let found = unsafe { self.found.before() };
+        self.relaying.as_mut().is_some_and(|relaying| relaying.has_come_before(found))
+    }
+
+    /// Whether nothing has been taken here yet, and what was found was sent first by whoever sent what the other end has: it is to
+    /// come after that.
+    pub(crate) fn takes_over_from(&self, other: &Self) -> bool {
+        let both = self.relaying.as_ref().zip(other.relaying.as_ref());
+        self.reader.position() == self.start && both.is_some_and(|(ours, theirs)| ours.is_same_as(theirs))
     }
 
     /// Says how many messages are missing.
@@ -444,13 +465,23 @@ impl ReceivingEnd {
     /// - As for `find`.
     #[inline(never)]
     unsafe fn find_otherwise(&mut self, extent: Option<Extent>) -> Result<bool, StreamViolation> {
-        if self.copies.is_some() {
-            return self.find_copying(extent);
-        }
-        match self.take_in_lane() {
-            // SAFETY: the word was seen, and the caller answers for the rest.
-            Some(word) => unsafe { self.find_seen(word, extent) },
-            None => Ok(false),
+        loop {
+            let is_found = if self.copies.is_some() {
+                self.find_copying(extent)?
+            } else {
+                let word = if self.reading.is_settling { self.take_in_lane() } else { self.reader.peek() };
+                match word {
+                    // SAFETY: the word was seen, and the caller answers for the rest.
+                    Some(word) => unsafe { self.find_seen(word, extent) }?,
+                    None => false,
+                }
+            };
+            if !(is_found && self.has_come_before()) {
+                return Ok(is_found);
+            }
+            self.has_found = false;
+            self.reader.advance();
+            self.withdrawn += 1;
         }
     }
 

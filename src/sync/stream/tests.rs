@@ -67,10 +67,14 @@ fn reading() -> impl Strategy<Value = Reading> {
         lending,
         extent,
         prefix,
-        lost_at: prefix.checked_sub(8),
         may_be_bare,
         is_settling: false,
     })
+}
+
+/// Where there is room for it, messages say whose they were.
+fn relaying(prefix: usize) -> Option<Relaying> {
+    Some(Relaying::new(prefix.checked_sub(40)?, Arc::default()))
 }
 
 /// A ring in which every slot says what it should not, tied to a reader that knows one pool segment; and where bytes of them
@@ -182,11 +186,10 @@ fn what_is_in_order_is_read() {
             lending: Lending::InPlace,
             extent: Extent::Multiple(8),
             prefix: 0,
-            lost_at: None,
             may_be_bare: false,
             is_settling: false,
         };
-        let mut end = ReceivingEnd::new(Arc::clone(&garbled.attachment), geometry, 0, reading);
+        let mut end = ReceivingEnd::new(Arc::clone(&garbled.attachment), geometry, 0, reading, None);
         assert_eq!(read_all(&garbled, &mut end, None, loss != Loss::Nothing), 3);
         let relic = Relic::of(&garbled.attachment, reading.extent).expect("there are three messages");
         assert_eq!((relic.sequence(), relic.length()), (2, 56));
@@ -210,11 +213,10 @@ fn what_is_copied_stays_whatever_its_sender_writes() {
             lending,
             extent: Extent::Multiple(1),
             prefix: 0,
-            lost_at: None,
             may_be_bare: false,
             is_settling: false,
         };
-        let mut end = ReceivingEnd::new(Arc::clone(&garbled.attachment), geometry, 0, reading);
+        let mut end = ReceivingEnd::new(Arc::clone(&garbled.attachment), geometry, 0, reading, None);
         assert_eq!(end.poll(None), Ok(Poll::Ready));
         let lent = end.take().expect("it was found");
         let (start, length) = (lent.bytes().as_ptr(), lent.bytes().len());
@@ -269,7 +271,7 @@ proptest! {
     ) {
         let geometry = Geometry::for_payload(payload, 8, Some(SLOTS));
         let garbled = Garbled::new(geometry, &claims);
-        let mut end = ReceivingEnd::new(Arc::clone(&garbled.attachment), geometry, start, reading);
+        let mut end = ReceivingEnd::new(Arc::clone(&garbled.attachment), geometry, start, reading, relaying(reading.prefix));
         let extent = is_typed.then_some(reading.extent);
         let is_copying = reading.lending == Lending::InCopies || reading.loss != Loss::Nothing;
         read_all(&garbled, &mut end, extent, is_copying);

@@ -6,6 +6,7 @@ mod extras;
 mod letting_go;
 mod many;
 mod policies;
+mod relayed;
 mod select;
 mod stage;
 mod untyped;

@@ -208,7 +208,7 @@ struct Standin {
     publisher: Publisher<Untyped>,
     message_type: TypeDescriptor,
     encoding: Arc<str>,
-    domain: Option<DomainId>,
+    origin: Origin,
     due: Due,
 }
 
@@ -240,6 +240,12 @@ struct Publishing {
 
 fn origin_of(envelope: Option<Envelope>) -> Origin {
     envelope.map(|envelope| (envelope.domain, envelope.sender))
+}
+
+/// What a sender is called in what goes before its messages here: the same by whatever bridge they come.
+fn mark_of(DomainId(domain): DomainId, Sender { node, number }: Sender) -> [u64; 3] {
+    let mixed = u128::from_le_bytes(domain) ^ u128::from_le_bytes(node);
+    [mixed as u64, (mixed >> 64) as u64, number]
 }
 
 impl Intake for Publishing {
@@ -289,7 +295,8 @@ impl Intake for Publishing {
 
     fn part(&mut self) {
         let remotes = &self.context.remotes;
-        let gone = self.publishers.extract_if(|_, standin| !remotes.is_there(standin.domain));
+        let gone =
+            self.publishers.extract_if(|origin, _| !remotes.is_there(origin.map(|(domain, _)| domain)));
         self.absent.extend(gone.map(|(origin, standin)| (origin, standin.due)));
         if self.absent.len() > PUBLISHERS_MAX {
             // Whoever was gone that long has gone.
@@ -345,7 +352,8 @@ impl Publishing {
         if let Some(refused) = publisher.refusals().into_iter().next() {
             self.context.note(format!("topic `{}`: {refused}", self.name));
         }
-        Ok(Standin { publisher, message_type, encoding: Arc::clone(&frame.encoding), domain, due })
+        let (encoding, origin) = (Arc::clone(&frame.encoding), origin_of(envelope));
+        Ok(Standin { publisher, message_type, encoding, origin, due })
     }
 }
 
@@ -368,7 +376,12 @@ impl Standin {
             Some((sequence, next)) => sequence - next,
             None => 0,
         };
-        let header = Relayed { lost: self.due.lost.saturating_add(missing) };
+        let lost = self.due.lost.saturating_add(missing);
+        let header = Relayed {
+            origin: self.origin.map(|(domain, sender)| mark_of(domain, sender)).unwrap_or_default(),
+            number: sequence.unwrap_or(Relayed::NO_NUMBER),
+            lost,
+        };
         let sent = match self.publisher.send_with_timeout(&header, Untyped::new(message), patience) {
             Err(SendError::Timeout { .. }) => return Ok(false),
             sent => sent,
@@ -380,7 +393,7 @@ impl Standin {
             Counters::add(&counters.crossed, 1);
             return Ok(true);
         }
-        self.due.lost = header.lost.saturating_add(1);
+        self.due.lost = lost.saturating_add(1);
         Counters::add(&counters.lost, 1);
         match sent {
             Err(SendError::Full { .. }) | Ok(()) => Ok(true),

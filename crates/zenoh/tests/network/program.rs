@@ -88,6 +88,47 @@ fn a_gateway_that_was_killed_is_replaced() {
     });
 }
 
+/// The fear: what a gateway had taken from the network and not passed on when it was killed is missed by nobody.
+#[test]
+fn what_a_killed_gateway_had_on_its_way_in_is_counted() {
+    let domains = ["east", "west"].map(Domain::new);
+    let nodes = domains.each_ref().map(Domain::node);
+    let east = Running::start(&domains[0], &["--listen", "tcp/127.0.0.1:0", "--machine", "east"]);
+    let address = east.expect("listening on ");
+    let start = || Running::start(&domains[1], &["--connect", &address, "--machine", "west"]);
+    let mut active = start();
+    active.expect("machine `east` is there");
+    let mut subscriber = nodes[1].topic::<u64>("t").subscriber().expect("the types agree");
+    let mut publisher = nodes[0].topic::<u64>("t").publisher(Overflow::Block).expect("the topic is ours");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    let (mut sent, mut due, mut lost) = (0, 0, 0);
+    let mut pass = |milliseconds: u64| {
+        for _ in 0..milliseconds {
+            publisher.send(&sent).expect("the network holds nobody up");
+            sent += 1;
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            while let Some(sample) = subscriber.try_recv().expect("receiving succeeds") {
+                assert_eq!(*sample, due + sample.lost(), "each arrives once, or is counted");
+                due = *sample + 1;
+                lost += sample.lost();
+            }
+        }
+        sent - due
+    };
+    pass(300);
+    for _ in 0..3 {
+        let next = start();
+        pass(1000);
+        // Dropping the one before kills it.
+        active = next;
+        pass(1000);
+    }
+    until("what is sent arrives again", || pass(10) < 10);
+    assert_eq!(subscriber.lost(), lost);
+    println!("{lost} of {due} were lost");
+    drop((active, east));
+}
+
 /// What the process has in memory, in bytes.
 fn resident_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
