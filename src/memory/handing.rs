@@ -114,6 +114,7 @@ impl Outlet for HolderEnd {
             sent: 0,
             waiting: 0,
             is_blocked: false,
+            history: 0,
             readers: Vec::new(),
         }
     }

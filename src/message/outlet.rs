@@ -605,6 +605,7 @@ impl Outlet for PublisherShared {
             sent: tail,
             waiting: 0,
             is_blocked: blocked_on != 0,
+            history: u32::try_from(self.retention.history).unwrap_or(u32::MAX),
             readers: readers.collect(),
         }
     }

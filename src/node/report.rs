@@ -89,6 +89,8 @@ pub struct OutletReport {
     pub waiting: u64,
     /// Whether it is waiting for room at this moment.
     pub is_blocked: bool,
+    /// Messages that it keeps for those who join later, as it was told to.
+    pub history: u32,
     /// Those who receive from it.
     pub readers: Vec<ReaderReport>,
 }

@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, mpsc};
 use std::time::Duration;
 
 use zenoh::bytes::{Encoding, ZBytes};
@@ -27,7 +27,7 @@ use zenoh_ext::{
 
 use crate::link::{
     Answer, Asking, Frame, Kept, Link, LinkError, OnAnswer, OnFrame, OnQuestion, OnToken, Quality, Question,
-    Sent, Sink, Source, Waited,
+    Sent, Sink, Source, Waited, Whom,
 };
 use crate::room::{Room, Taken, Weighed};
 use crate::settings::Settings;
@@ -200,19 +200,56 @@ impl Sending {
         };
         sent.is_ok()
     }
+}
 
-    /// Sends what is put into a room, until that is closed.
-    fn send_all(&self, room: &Room<Frame>) {
-        loop {
-            match room.take(SINK_WAIT) {
-                Taken::One(frame) => {
-                    if !self.send(frame) {
-                        return room.close();
-                    }
+/// Frames that a link may hold up, and a thread of ours that sends them.
+struct Waiting {
+    sending: Sending,
+    room: Arc<Room<Frame>>,
+    /// Whoever has it sends; what comes meanwhile goes into the room.
+    turn: Mutex<()>,
+}
+
+impl Waiting {
+    /// Sends what is put into the room, until that is closed.
+    fn send_all(&self) {
+        while self.room.wait(SINK_WAIT) != Waited::Closed {
+            let _turn = lock(&self.turn);
+            while let Some(frame) = self.room.try_take() {
+                if !self.sending.send(frame) {
+                    return self.room.close();
                 }
-                Taken::Nothing => {}
-                Taken::Closed => return,
             }
+        }
+    }
+
+    /// Puts a frame into the room. What nobody receives yet is kept: for those who come later, or come back.
+    fn put(&self, frame: Frame) -> Sent {
+        match self.room.put(frame) {
+            Some(true) => Sent::Sent,
+            Some(false) => Sent::Full,
+            None => Sent::Closed,
+        }
+    }
+
+    /// Sends a frame on this thread, if it is its turn.
+    fn send(&self, frame: Frame, settled: &mut dyn FnMut()) -> Sent {
+        let turn = match self.turn.try_lock() {
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Ok(turn) => Some(turn),
+        };
+        let Some(_turn) = turn.filter(|_| self.room.is_open_and_empty()) else {
+            let sent = self.put(frame);
+            settled();
+            return sent;
+        };
+        settled();
+        if self.sending.send(frame) {
+            Sent::Sent
+        } else {
+            self.room.close();
+            Sent::Closed
         }
     }
 }
@@ -221,8 +258,8 @@ impl Sending {
 enum Way {
     /// At once: a publisher that drops what finds no room waits for nobody.
     Direct(Box<Sending>),
-    /// By a thread of ours, which may have to wait.
-    Queued(Arc<Room<Frame>>),
+    /// In turn, as whoever sends may have to wait.
+    InTurn(Arc<Waiting>),
 }
 
 /// The sending side.
@@ -248,12 +285,18 @@ impl Sink for ZenohSink {
                     Sent::Closed
                 }
             }
-            // What nobody receives yet is kept: for those who come later, or come back.
-            Way::Queued(room) => match room.put(frame) {
-                Some(true) => Sent::Sent,
-                Some(false) => Sent::Full,
-                None => Sent::Closed,
-            },
+            Way::InTurn(waiting) => waiting.put(frame),
+        }
+    }
+
+    fn send(&self, frame: Frame, settled: &mut dyn FnMut()) -> Sent {
+        match &self.way {
+            Way::Direct(_) => {
+                let sent = self.try_send(frame);
+                settled();
+                sent
+            }
+            Way::InTurn(waiting) => waiting.send(frame, settled),
         }
     }
 
@@ -264,9 +307,9 @@ impl Sink for ZenohSink {
 
 impl Drop for ZenohSink {
     fn drop(&mut self) {
-        if let Way::Queued(room) = &self.way {
+        if let Way::InTurn(waiting) = &self.way {
             // Its thread may be waiting for a link that is dead: the engine ends that wait, and the thread with it.
-            room.close();
+            waiting.room.close();
         }
     }
 }
@@ -444,10 +487,10 @@ impl Link for Zenoh {
         let way = if quality == Quality::Lossy {
             Way::Direct(Box::new(sending))
         } else {
-            let room = Room::new(room);
-            let emptied = Arc::clone(&room);
-            start_thread("tidepost-send", move || sending.send_all(&emptied))?;
-            Way::Queued(room)
+            let waiting = Arc::new(Waiting { sending, room: Room::new(room), turn: Mutex::new(()) });
+            let emptied = Arc::clone(&waiting);
+            start_thread("tidepost-send", move || emptied.send_all())?;
+            Way::InTurn(waiting)
         };
         Ok(Arc::new(ZenohSink { way, is_matched }))
     }
@@ -506,14 +549,25 @@ impl Link for Zenoh {
         Ok(kept("Queryable", queryable))
     }
 
-    fn ask(&self, key: &str, frame: Frame, timeout: Duration, on_answer: OnAnswer) -> Result<(), LinkError> {
+    fn ask(
+        &self,
+        whom: Whom,
+        key: &str,
+        frame: Frame,
+        timeout: Duration,
+        on_answer: OnAnswer,
+    ) -> Result<(), LinkError> {
+        let target = match whom {
+            Whom::One => QueryTarget::BestMatching,
+            Whom::All => QueryTarget::All,
+        };
         let answering = Mutex::new(Answering { on_answer, encodings: Encodings::default() });
         self.session
             .get(key)
             .payload(frame.payload)
             .encoding(Encoding::from(&*frame.encoding))
             .attachment(Some(frame.attachment))
-            .target(QueryTarget::BestMatching)
+            .target(target)
             .consolidation(ConsolidationMode::None)
             .congestion_control(CongestionControl::Block)
             .allowed_destination(Locality::Remote)

@@ -6,7 +6,8 @@
 //! |---|---|
 //! | 0 | version, 1 |
 //! | 1 | what the sender does when it is full: 0 `Block`, 1 `Fail`, 2 `DropOldest`, 3 `Latest` |
-//! | 2–7 | 0 |
+//! | 2–3 | messages that the sender keeps for those who join later |
+//! | 4–7 | 0 |
 //! | 8–23 | the domain that it comes from |
 //! | 24–39 | the sender's node |
 //! | 40–47 | the sender's number in its node |
@@ -62,6 +63,7 @@ pub(crate) struct Sender {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Envelope {
     pub(crate) overflow: Overflow,
+    pub(crate) history: u16,
     pub(crate) domain: DomainId,
     pub(crate) sender: Sender,
     pub(crate) sequence: u64,
@@ -110,6 +112,7 @@ impl Envelope {
             // Whatever else there will be is taken for what loses nothing.
             _ => 0,
         };
+        bytes[2..4].copy_from_slice(&self.history.to_le_bytes());
         bytes[8..24].copy_from_slice(&self.domain.0);
         bytes[24..40].copy_from_slice(&self.sender.node);
         bytes[40..48].copy_from_slice(&self.sender.number.to_le_bytes());
@@ -139,8 +142,8 @@ impl Envelope {
         };
         let word = |at: usize| u64::from_le_bytes(array(bytes, at));
         let sender = Sender { node: array(bytes, 24), number: word(40) };
-        let (sequence, passed_on_ns) = (word(48), word(56));
-        Ok(Self { overflow, domain: DomainId(array(bytes, 8)), sender, sequence, passed_on_ns })
+        let (history, domain) = (u16::from_le_bytes(array(bytes, 2)), DomainId(array(bytes, 8)));
+        Ok(Self { overflow, history, domain, sender, sequence: word(48), passed_on_ns: word(56) })
     }
 }
 
@@ -156,6 +159,7 @@ mod tests {
         let sender = Sender { node: [7; 16], number: 0x0102_0304 };
         Envelope {
             overflow: Overflow::Latest,
+            history: 0x0201,
             domain: DomainId([9; 16]),
             sender,
             sequence: 258,
@@ -173,7 +177,7 @@ mod tests {
     #[test]
     fn the_bytes_are_these() {
         let bytes = envelope().to_bytes();
-        assert_eq!(bytes[..8], [1, 3, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[..8], [1, 3, 1, 2, 0, 0, 0, 0]);
         assert_eq!(
             (bytes[8], bytes[24], &bytes[40..44], &bytes[48..50]),
             (9, 7, &[4, 3, 2, 1][..], &[2, 1][..])

@@ -76,6 +76,13 @@ pub enum Quality {
 pub trait Sink: fmt::Debug + Send + Sync {
     /// Queues a frame. Waits for nobody; where frames may be lost, and a link is full, 50 ms at most before this one is.
     fn try_send(&self, frame: Frame) -> Sent;
+    /// Sends a frame on this thread if nothing waits before it, which may have to wait for the link for as long as that takes; queues
+    /// it otherwise. `settled` is called when nothing that is sent later can come before it.
+    fn send(&self, frame: Frame, settled: &mut dyn FnMut()) -> Sent {
+        let sent = self.try_send(frame);
+        settled();
+        sent
+    }
     /// Whether anybody receives them.
     fn has_receivers(&self) -> bool;
 }
@@ -133,6 +140,15 @@ pub type OnToken = Box<dyn FnMut(&str, bool) + Send>;
 pub type OnQuestion = Box<dyn Fn(Box<dyn Question>) + Send + Sync>;
 /// Takes answers as they come, the last of them [`Answer::End`].
 pub type OnAnswer = Box<dyn FnMut(Answer) + Send>;
+/// Who is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// One of those who answer, the nearest if that is known.
+    One,
+    /// All of them.
+    All,
+}
+
 /// Something that is declared as long as it is kept.
 pub type Kept = Box<dyn fmt::Debug + Send + Sync>;
 
@@ -162,11 +178,18 @@ pub trait Link: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`LinkError`]
     fn serve(&self, key: &str, on_question: OnQuestion) -> Result<Kept, LinkError>;
-    /// Asks whoever answers under `key`. Nobody there is [`Answer::End`] and nothing before it, at once.
+    /// Asks one of those who answer under `key`, or all. Nobody there is [`Answer::End`] and nothing before it, at once.
     ///
     /// # Errors
     /// [`LinkError`]
-    fn ask(&self, key: &str, frame: Frame, timeout: Duration, on_answer: OnAnswer) -> Result<(), LinkError>;
+    fn ask(
+        &self,
+        whom: Whom,
+        key: &str,
+        frame: Frame,
+        timeout: Duration,
+        on_answer: OnAnswer,
+    ) -> Result<(), LinkError>;
     /// Whether anybody answers under `key`, as [`Asking::is_answered`] says from then on.
     ///
     /// # Errors
@@ -204,7 +227,7 @@ pub trait Asking: fmt::Debug + Send + Sync {
 /// # Errors
 /// [`LinkError`]
 pub fn ask_one(link: &dyn Link, key: &str, timeout: Duration) -> Result<Option<Frame>, LinkError> {
-    let answers = ask_all(link, key, Frame::default(), timeout)?;
+    let answers = ask(link, Whom::One, key, Frame::default(), timeout)?;
     // The engine ends what it cannot end in time a little later.
     Ok(match answers.recv_timeout(2 * timeout) {
         Ok(Answer::Frame(frame)) => Some(frame),
@@ -216,8 +239,9 @@ pub fn ask_one(link: &dyn Link, key: &str, timeout: Duration) -> Result<Option<F
 ///
 /// # Errors
 /// [`LinkError`]
-pub fn ask_all(
+pub fn ask(
     link: &dyn Link,
+    whom: Whom,
     key: &str,
     frame: Frame,
     timeout: Duration,
@@ -227,7 +251,7 @@ pub fn ask_all(
         // Whoever asked may have given up.
         let _ = answered.send(answer);
     });
-    link.ask(key, frame, timeout, on_answer)?;
+    link.ask(whom, key, frame, timeout, on_answer)?;
     Ok(answers)
 }
 

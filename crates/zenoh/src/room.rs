@@ -125,6 +125,12 @@ impl<T: Weighed> Room<T> {
         self.state().queue.is_empty()
     }
 
+    /// Whether nothing waits, and something may be put in.
+    pub(crate) fn is_open_and_empty(&self) -> bool {
+        let state = self.state();
+        state.queue.is_empty() && !state.is_closed
+    }
+
     fn pop(state: &mut State<T>) -> Option<T> {
         let one = state.queue.pop_front()?;
         state.bytes -= one.bytes();

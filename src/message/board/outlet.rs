@@ -314,6 +314,7 @@ impl Outlet for BoardShared {
             sent: (self.figures)(),
             waiting: 0,
             is_blocked: false,
+            history: 0,
             readers: self.state().readers.iter().map(look).collect(),
         }
     }

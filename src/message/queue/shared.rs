@@ -349,6 +349,7 @@ impl Hub for ProducerShared {
             sent: 0,
             waiting: self.backlog(),
             is_blocked: self.is_blocked.load(Ordering::Relaxed),
+            history: 0,
             readers: Vec::new(),
         }
     }

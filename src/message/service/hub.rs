@@ -223,6 +223,7 @@ impl Hub for ServiceHub {
             sent: 0,
             waiting: 0,
             is_blocked: false,
+            history: 0,
             readers: Vec::new(),
         }
     }

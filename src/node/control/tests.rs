@@ -136,6 +136,7 @@ fn report(id: EndpointId) -> OutletReport {
         sent: 0,
         waiting: 0,
         is_blocked: false,
+        history: 0,
         readers: Vec::new(),
     }
 }

@@ -47,7 +47,7 @@ fn read_role(reader: &mut Reader<'_>) -> Result<EndpointRole, WireError> {
 fn write_outlet<'w>(outlet: &OutletReport, writer: &'w mut Writer) -> &'w mut Writer {
     writer.endpoint(outlet.id).u8(outlet.pattern.code()).text(&outlet.name).u8(outlet.role.code());
     writer.u32(policy_code(outlet.policy)).u64(outlet.sent).u64(outlet.waiting);
-    writer.u8(u8::from(outlet.is_blocked));
+    writer.u8(u8::from(outlet.is_blocked)).u32(outlet.history);
     write_optional_descriptor(outlet.message_type.as_ref(), writer)
 }
 
@@ -61,6 +61,7 @@ fn read_outlet(reader: &mut Reader<'_>) -> Result<OutletReport, WireError> {
         sent: reader.u64()?,
         waiting: reader.u64()?,
         is_blocked: reader.u8()? != 0,
+        history: reader.u32()?,
         message_type: read_optional_descriptor(reader)?,
         readers: Vec::new(),
     })

@@ -32,6 +32,7 @@ fn report_items(outlet: EndpointId, inlet: EndpointId) -> Vec<ReportItem> {
         sent: 3,
         waiting: 4,
         is_blocked: true,
+        history: 5,
         readers: Vec::new(),
     };
     let reader = ReaderReport { id: inlet, is_reliable: true, lag: 1, lost: 2, is_blocking: false };

@@ -92,6 +92,7 @@ mod tests {
         let sender = Sender { node: [3; 16], number: 4 };
         let envelope = Envelope {
             overflow: Overflow::Block,
+            history: 0,
             domain: DomainId([1; 16]),
             sender,
             sequence: 0,

@@ -28,6 +28,8 @@ pub(crate) struct Endpoint {
     pub(crate) answer_type: Option<TypeDescriptor>,
     /// Its overflow policy, if it sends.
     pub(crate) policy: &'static str,
+    /// Messages that it keeps for those who join later.
+    pub(crate) history: u32,
 }
 
 /// Whether the domain gives something to others, or takes something from them.
@@ -71,6 +73,7 @@ impl Census {
                     message_type: inlet.message_type,
                     answer_type: None,
                     policy: "",
+                    history: 0,
                 };
                 let local = census.names.entry((inlet.pattern, inlet.name)).or_default();
                 match inlet.role {
@@ -89,6 +92,7 @@ impl Census {
                     message_type: outlet.message_type,
                     answer_type,
                     policy: outlet.policy,
+                    history: outlet.history,
                 };
                 let local = census.names.entry((outlet.pattern, outlet.name)).or_default();
                 match outlet.role {

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
 use std::time::Duration;
 
 use tidepost::{EndpointId, Node, Overflow, Pattern, StateError, StateWriter, TypeDescriptor};
@@ -41,6 +42,8 @@ pub(crate) struct Context {
     /// Types that have come in.
     known: Mutex<HashMap<u64, TypeDescriptor>>,
     said: Mutex<Said>,
+    /// The thread that looks at the domain.
+    looking: OnceLock<Thread>,
 }
 
 /// The encoding of a type, and what says what that is, if it needs to be said.
@@ -61,8 +64,8 @@ impl Context {
     pub(super) fn new(node: Node, link: SharedLink, options: BridgeOptions) -> Result<Self, BridgeError> {
         let domain = domain_id(&node);
         let remotes = Arc::new(Remotes::new(domain, options.directory.clone()));
-        let (told, known, said) = Default::default();
-        Ok(Self { node, link, options, domain, remotes, told, known, said })
+        let (told, known, said, looking) = Default::default();
+        Ok(Self { node, link, options, domain, remotes, told, known, said, looking })
     }
 
     /// The key of a name.
@@ -71,6 +74,19 @@ impl Context {
             action: format!("{pattern} `{name}`"),
             reason: "it does not cross".to_owned(),
         })
+    }
+
+    /// It is this thread that looks at the domain.
+    pub(super) fn looks_here(&self) {
+        // There is one.
+        let _ = self.looking.set(std::thread::current());
+    }
+
+    /// The domain is looked at now, and not only when it is time for that.
+    pub(crate) fn look_now(&self) {
+        if let Some(thread) = self.looking.get() {
+            thread.unpark();
+        }
     }
 
     /// The claim on the domain, unless somebody else has it.
@@ -143,7 +159,7 @@ impl Context {
 
     /// The envelope of what somebody here has sent.
     pub(crate) fn envelope(&self, sender: Sender, overflow: Overflow, sequence: u64) -> Envelope {
-        Envelope { overflow, domain: self.domain, sender, sequence, passed_on_ns: now_ns() }
+        Envelope { overflow, history: 0, domain: self.domain, sender, sequence, passed_on_ns: now_ns() }
     }
 
     /// The encoding of messages of this type, which others may ask what it is from now on.

@@ -4,6 +4,7 @@
 //! thread, and what comes meanwhile waits behind it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tidepost::Pattern;
 
@@ -11,10 +12,17 @@ use super::context::Context;
 use super::port::{Counters, PortError};
 use super::worker::{Running, SLICE, Stop, Worker};
 use crate::envelope::Envelope;
-use crate::link::{Frame, Quality, Source, Waited};
+use crate::link::{Answer, Frame, LinkError, Quality, Source, Waited, Whom};
+use crate::room::{Room, Taken};
+
+/// How long those who have sent before may take to say what they keep.
+const HISTORY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Who takes frames of one name. Frames of our own domain do not come to it.
 pub(super) trait Intake: Send + 'static {
+    /// Whether those who send keep something for whoever joins, which is asked for first.
+    const HAS_HISTORY: bool = false;
+
     /// Takes a frame, however long that takes, unless it is to stop.
     fn take(&mut self, frame: Frame, envelope: Option<Envelope>, stop: &Stop) -> Result<(), PortError>;
 
@@ -30,8 +38,14 @@ pub(super) trait Intake: Send + 'static {
     fn part(&mut self);
 }
 
-fn lock<I>(intake: &Mutex<I>) -> MutexGuard<'_, I> {
-    intake.lock().unwrap_or_else(PoisonError::into_inner)
+/// Who takes frames, and whether they are taken yet.
+struct Gate<I> {
+    intake: I,
+    is_open: bool,
+}
+
+fn lock<I>(gate: &Mutex<Gate<I>>) -> MutexGuard<'_, Gate<I>> {
+    gate.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Opens the port by which frames of a name come in.
@@ -42,10 +56,10 @@ pub(super) fn open<I: Intake>(
     counters: &Arc<Counters>,
     intake: I,
 ) -> Result<Running, PortError> {
-    let intake = Arc::new(Mutex::new(intake));
+    let gate = Arc::new(Mutex::new(Gate { intake, is_open: false }));
     let at_once = {
-        let (context, intake) = (Arc::clone(context), Arc::clone(&intake));
-        move |frame| take_at_once(&context, &intake, frame)
+        let (context, gate) = (Arc::clone(context), Arc::clone(&gate));
+        move |frame| take_at_once(&context, &gate, frame)
     };
     let key = context.key(pattern, name)?;
     let source = context.link.source(&key, quality, context.options.room_bytes, Box::new(at_once))?;
@@ -53,19 +67,23 @@ pub(super) fn open<I: Intake>(
     let taking = Taking {
         context: Arc::clone(context),
         what: format!("{pattern} `{name}`"),
+        key,
         counters: Arc::clone(counters),
-        intake,
+        gate,
     };
     let worker = Worker::start(move || closed.close(), move |stop| taking.take_all(&*source, stop))?;
     Ok(Running::new(worker, counters, Vec::new()))
 }
 
-fn take_at_once<I: Intake>(context: &Context, intake: &Mutex<I>, frame: Frame) -> Option<Frame> {
+fn take_at_once<I: Intake>(context: &Context, gate: &Mutex<Gate<I>>, frame: Frame) -> Option<Frame> {
     // While it is taken otherwise, a frame is being taken that came before.
-    let Ok(mut intake) = intake.try_lock() else { return Some(frame) };
+    let Ok(mut gate) = gate.try_lock() else { return Some(frame) };
+    if !gate.is_open {
+        return Some(frame);
+    }
     match Envelope::of(&frame) {
         Ok(envelope) if is_own(context, envelope) => None,
-        Ok(envelope) => intake.take_at_once(frame, envelope),
+        Ok(envelope) => gate.intake.take_at_once(frame, envelope),
         Err(_) => Some(frame),
     }
 }
@@ -79,16 +97,23 @@ fn is_own(context: &Context, envelope: Option<Envelope>) -> bool {
 struct Taking<I> {
     context: Arc<Context>,
     what: String,
+    key: String,
     counters: Arc<Counters>,
-    intake: Arc<Mutex<I>>,
+    gate: Arc<Mutex<Gate<I>>>,
 }
 
 impl<I: Intake> Taking<I> {
     fn take_all(&self, source: &dyn Source, stop: &Stop) {
-        let mut departures = self.context.remotes.departures();
+        let remotes = &self.context.remotes;
+        let (mut departures, mut arrivals) = (remotes.departures(), remotes.arrivals());
+        self.begin(stop);
         while source.wait(SLICE) != Waited::Closed {
-            let mut intake = lock(&self.intake);
-            let departed = self.context.remotes.departures();
+            if arrivals != remotes.arrivals() {
+                arrivals = remotes.arrivals();
+                self.begin(stop);
+            }
+            let Gate { intake, .. } = &mut *lock(&self.gate);
+            let departed = remotes.departures();
             if departed != departures {
                 departures = departed;
                 intake.part();
@@ -98,15 +123,53 @@ impl<I: Intake> Taking<I> {
                 dropped => intake.miss(dropped),
             }
             let Some(frame) = source.take() else { continue };
-            if let Err(error) = self.take(&mut *intake, frame, stop) {
-                Counters::add(&self.counters.refused, 1);
-                self.context.note(format!("{}: {error}", self.what));
-            }
+            self.take(intake, frame, stop);
         }
     }
 
-    fn take(&self, intake: &mut I, frame: Frame, stop: &Stop) -> Result<(), PortError> {
-        let envelope = Envelope::of(&frame)?;
-        if is_own(&self.context, envelope) { Ok(()) } else { intake.take(frame, envelope, stop) }
+    /// Takes what is kept by those who have sent before, of whoever is there now; what comes meanwhile waits.
+    fn begin(&self, stop: &Stop) {
+        let mut gate = lock(&self.gate);
+        if I::HAS_HISTORY
+            && let Err(error) = self.take_history(&mut gate.intake, stop)
+        {
+            self.context.note(format!("{}: {error}", self.what));
+        }
+        gate.is_open = true;
+    }
+
+    fn take_history(&self, intake: &mut I, stop: &Stop) -> Result<(), LinkError> {
+        let answers = Room::new(self.context.options.room_bytes);
+        let answered = Arc::clone(&answers);
+        let on_answer = Box::new(move |answer| match answer {
+            // What finds no room is not had.
+            Answer::Frame(frame) => drop(answered.put(frame)),
+            Answer::Failure(_) => {}
+            Answer::End => answered.close(),
+        });
+        let link = &self.context.link;
+        link.ask(Whom::All, &self.key, Frame::default(), HISTORY_TIMEOUT, on_answer)?;
+        // The engine ends what it cannot end in time a little later.
+        let deadline = Instant::now() + 2 * HISTORY_TIMEOUT;
+        while !stop.is_set() && Instant::now() < deadline {
+            match answers.take(SLICE) {
+                Taken::One(frame) => self.take(intake, frame, stop),
+                Taken::Nothing => {}
+                Taken::Closed => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&self, intake: &mut I, frame: Frame, stop: &Stop) {
+        let taken = match Envelope::of(&frame) {
+            Ok(envelope) if is_own(&self.context, envelope) => Ok(()),
+            Ok(envelope) => intake.take(frame, envelope, stop),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = taken {
+            Counters::add(&self.counters.refused, 1);
+            self.context.note(format!("{}: {error}", self.what));
+        }
     }
 }

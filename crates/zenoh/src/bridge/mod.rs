@@ -12,6 +12,7 @@ mod context;
 mod ends;
 mod intake;
 mod jobs;
+mod kept;
 mod outlet;
 mod port;
 mod queue;
@@ -207,6 +208,7 @@ impl Work {
     }
 
     fn run(mut self) {
+        self.context.looks_here();
         while !self.is_stopping.load(Ordering::Relaxed) {
             if self.claim.is_some() || self.become_active() {
                 self.look();

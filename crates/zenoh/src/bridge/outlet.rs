@@ -57,6 +57,16 @@ impl Outlet {
 
     /// Queues a message, as [`Sink::try_send`].
     pub(super) fn try_send(&self, frame: Frame) -> Result<Sent, LinkError> {
+        Ok(self.sink_for(&frame)?.try_send(frame))
+    }
+
+    /// Sends a message, as [`Sink::send`].
+    pub(super) fn send(&self, frame: Frame, settled: &mut dyn FnMut()) -> Result<Sent, LinkError> {
+        Ok(self.sink_for(&frame)?.send(frame, settled))
+    }
+
+    /// The sink for a message, however long it is.
+    fn sink_for(&self, frame: &Frame) -> Result<Arc<dyn Sink>, LinkError> {
         let mut current = self.current();
         if frame.payload.len() > current.longest {
             current.longest = frame.payload.len().next_power_of_two();
@@ -65,7 +75,7 @@ impl Outlet {
                 self.change(&mut current, quality)?;
             }
         }
-        Ok(current.sink.try_send(frame))
+        Ok(Arc::clone(&current.sink))
     }
 
     /// Whether anybody receives them.

@@ -18,7 +18,7 @@ use super::jobs::{Crew, Job};
 use super::port::{Counters, Port, PortError};
 use super::worker::{OnDemand, SLICE, Stop, Worker};
 use crate::envelope::Envelope;
-use crate::link::{Answer, Frame, Kept, Question};
+use crate::link::{Answer, Frame, Kept, Question, Whom};
 use crate::types;
 
 /// Items that are on their way at once.
@@ -136,7 +136,7 @@ impl Handing {
             }
         });
         // If it is not even asked, the item goes with what was to be called, and so back.
-        Ok(self.context.link.ask(&self.ends.next_key(), frame, DELIVERY + SLACK, on_answer)?)
+        Ok(self.context.link.ask(Whom::One, &self.ends.next_key(), frame, DELIVERY + SLACK, on_answer)?)
     }
 }
 

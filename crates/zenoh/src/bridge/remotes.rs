@@ -26,7 +26,8 @@ pub(crate) struct Remotes {
 struct State {
     machines: HashMap<String, String>,
     nodes: HashMap<String, Node>,
-    /// How often a machine has gone.
+    /// How often a machine has come, and has gone.
+    arrivals: u64,
     departures: u64,
 }
 
@@ -47,6 +48,7 @@ impl Remotes {
         let mut state = self.state();
         if is_there {
             state.machines.insert(domain.to_owned(), machine.to_owned());
+            state.arrivals += 1;
         } else if state.machines.remove(domain).is_some() {
             state.departures += 1;
             // It lives as long as somebody is there under its name.
@@ -71,6 +73,11 @@ impl Remotes {
     /// How often a domain has gone: if it is the same as before, all are still there.
     pub(crate) fn departures(&self) -> u64 {
         self.state().departures
+    }
+
+    /// How often a domain has come.
+    pub(crate) fn arrivals(&self) -> u64 {
+        self.state().arrivals
     }
 
     /// The node that stands for the machine of a domain, or for whoever has none.

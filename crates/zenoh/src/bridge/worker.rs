@@ -1,8 +1,8 @@
 //! The threads of ports.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,17 +18,27 @@ pub(super) const SLICE: Duration = Duration::from_millis(200);
 pub(super) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A thread that works until it is stopped. Dropping it stops it and waits for it.
+/// How long threads that the link may hold up are waited for when they are to end; they do so when it lets them go.
+const HOLD_UP: Duration = Duration::from_millis(300);
+
+/// Threads that work until they are stopped. Dropping it stops them and waits for them.
 pub(super) struct Worker {
     stop: Stop,
-    /// Ends whatever wait the thread may be in.
+    /// Ends whatever wait the threads may be in.
     wake: Box<dyn Fn() + Send + Sync>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
+    /// Whether the link may hold them up.
+    may_be_held_up: bool,
+    stopped_at: OnceLock<Instant>,
 }
 
 impl Worker {
@@ -39,27 +49,58 @@ impl Worker {
     ) -> Result<Self, PortError> {
         let stop = Stop::default();
         let seen = stop.clone();
-        let thread =
-            std::thread::Builder::new().name("tidepost-port".to_owned()).spawn(move || work(&seen))?;
-        Ok(Self { stop, wake: Box::new(wake), thread: Some(thread) })
+        let threads = vec![start_thread(move || work(&seen))?];
+        Ok(Self { stop, wake: Box::new(wake), threads, may_be_held_up: false, stopped_at: OnceLock::new() })
     }
 
-    /// Tells it to stop.
+    /// Starts two threads that do `work`, each with a number of its own, and may be held up by the link.
+    pub(super) fn start_two(
+        wake: impl Fn() + Send + Sync + 'static,
+        work: impl Fn(usize, &Stop) + Send + Sync + 'static,
+    ) -> Result<Self, PortError> {
+        let (stop, work) = (Stop::default(), Arc::new(work));
+        let mut worker = Self {
+            stop: stop.clone(),
+            wake: Box::new(wake),
+            threads: Vec::new(),
+            may_be_held_up: true,
+            stopped_at: OnceLock::new(),
+        };
+        for which in 0..2 {
+            let (work, seen) = (Arc::clone(&work), stop.clone());
+            worker.threads.push(start_thread(move || work(which, &seen))?);
+        }
+        Ok(worker)
+    }
+
+    /// Tells them to stop.
     pub(super) fn stop(&self) {
-        self.stop.0.store(true, Ordering::Relaxed);
+        self.stopped_at.get_or_init(Instant::now);
+        self.stop.set();
         (self.wake)();
     }
 
-    /// Whether it has ended.
+    /// Whether all have ended.
     pub(super) fn is_over(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.threads.iter().all(JoinHandle::is_finished)
     }
+}
+
+fn start_thread(work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("tidepost-port".to_owned()).spawn(work)
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
         self.stop();
-        if let Some(thread) = self.thread.take() {
+        if self.may_be_held_up {
+            let since = *self.stopped_at.get_or_init(Instant::now);
+            while !self.is_over() && since.elapsed() < HOLD_UP {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            self.threads.retain(JoinHandle::is_finished);
+        }
+        for thread in self.threads.drain(..) {
             // It panics only on an error of ours, which has been reported by then.
             drop(thread.join());
         }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use tidepost_zenoh::{Answer, Frame, Link, LinkError, Quality, Sent, Settings, Source, Waited, Zenoh};
+use tidepost_zenoh::{Answer, Frame, Link, LinkError, Quality, Sent, Settings, Source, Waited, Whom, Zenoh};
 
 use crate::shim::Shim;
 use crate::stage::{PATIENCE, listening, until};
@@ -132,10 +132,10 @@ fn check_newest([one, other]: [&dyn Link; 2]) {
 }
 
 /// Asks, and waits for all that comes back.
-fn ask(link: &dyn Link, key: &str, asked: &[u8]) -> Vec<Answer> {
+fn ask(link: &dyn Link, whom: Whom, key: &str, asked: &[u8]) -> Vec<Answer> {
     let (answered, answers) = mpsc::channel();
     let on_answer = Box::new(move |answer| answered.send(answer).expect("it is waited for"));
-    link.ask(key, frame(asked), PATIENCE, on_answer).expect("it may");
+    link.ask(whom, key, frame(asked), PATIENCE, on_answer).expect("it may");
     let mut all = Vec::new();
     while all.last() != Some(&Answer::End) {
         all.push(answers.recv_timeout(PATIENCE).expect("there is an end"));
@@ -145,7 +145,7 @@ fn ask(link: &dyn Link, key: &str, asked: &[u8]) -> Vec<Answer> {
 
 fn check_questions([one, other]: [&dyn Link; 2]) {
     let start = Instant::now();
-    assert_eq!(ask(other, "realm/s", b"x"), [Answer::End]);
+    assert_eq!(ask(other, Whom::One, "realm/s", b"x"), [Answer::End]);
     assert!(start.elapsed() < PATIENCE / 2, "that nobody is there is known, and not waited for");
     let asked = Arc::new(AtomicU32::new(0));
     let serve = |link: &dyn Link, count: &Arc<AtomicU32>| {
@@ -169,9 +169,9 @@ fn check_questions([one, other]: [&dyn Link; 2]) {
     let asking = other.asking("realm/s").expect("it may");
     until("somebody answers", || asking.is_answered());
     let part = |payload: &[u8]| Answer::Frame(frame(payload));
-    assert_eq!(ask(other, "realm/s", b"abc"), [part(b"ab"), part(b"c"), Answer::End]);
+    assert_eq!(ask(other, Whom::One, "realm/s", b"abc"), [part(b"ab"), part(b"c"), Answer::End]);
     let failure = Answer::Failure(Frame { attachment: Vec::new(), ..frame(b"") });
-    assert_eq!(ask(other, "realm/s", b""), [failure, Answer::End]);
+    assert_eq!(ask(other, Whom::One, "realm/s", b""), [failure, Answer::End]);
     assert_eq!(asked.load(Ordering::Relaxed), 2, "each question comes once");
     drop(kept);
     until("nobody answers", || !asking.is_answered());

@@ -3,6 +3,7 @@
 mod conformance;
 mod exemptions;
 mod faults;
+mod history;
 mod hosts;
 mod links;
 mod program;

@@ -17,7 +17,7 @@ use crate::bridge::ends::Ends;
 use crate::bridge::port::{Counters, Port, PortError};
 use crate::bridge::worker::{SLICE, Stop, Worker};
 use crate::envelope::{Envelope, Sender};
-use crate::link::{Answer, Frame, Quality, Sink, ask_all, ask_one};
+use crate::link::{Answer, Frame, Quality, Sink, Whom, ask, ask_one};
 use crate::types;
 
 /// Servers that stand for those elsewhere: so many clients are given parts at once.
@@ -197,7 +197,13 @@ impl Standing {
     }
 
     fn ask(&self, frame: Frame, head: CallHead, on_answer: crate::link::OnAnswer) -> Result<(), PortError> {
-        Ok(self.context.link.ask(&self.ends.next_key(), frame, head.patience + SLACK, on_answer)?)
+        Ok(self.context.link.ask(
+            Whom::One,
+            &self.ends.next_key(),
+            frame,
+            head.patience + SLACK,
+            on_answer,
+        )?)
     }
 
     fn pass_one(&mut self, request: AnyRequest<'_>, head: CallHead, frame: Frame) -> Result<(), PortError> {
@@ -228,7 +234,7 @@ impl Standing {
 
     fn pass_parts(&mut self, request: AnyRequest<'_>, head: CallHead, frame: Frame) -> Result<(), PortError> {
         let (key, patience) = (self.ends.next_key(), head.patience + SLACK);
-        let asked = ask_all(&*self.context.link, &key, frame, patience);
+        let asked = ask(&*self.context.link, Whom::One, &key, frame, patience);
         let mut reply = request.parts()?;
         let answers = match asked {
             Ok(answers) => answers,

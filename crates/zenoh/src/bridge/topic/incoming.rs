@@ -1,194 +1,31 @@
-//! Topics across the network.
+//! A topic that comes in.
 //!
-//! What goes out carries its publisher and its number, so that what is lost on the way – for want of room here, or on the network – is
-//! missing in the numbers, and is told to subscribers on the other side as any loss is.
+//! Each publisher on another machine has one here that stands for it, so that what is sent here has its policy and its history, and its
+//! messages the numbers that they had there.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tidepost::{
-    Copied, EndpointId, Overflow, Pattern, Publisher, ReceiveError, Relayed, Sample, SendError, Subscriber,
-    TypeDescriptor, Untyped,
-};
+use tidepost::{Overflow, Pattern, Publisher, Relayed, SendError, TypeDescriptor, Untyped};
 
-use super::census::{Endpoint, Local};
-use super::context::{Context, sender_of};
-use super::intake::{self, Intake};
-use super::outlet::Outlet;
-use super::port::{Counters, Port, PortError};
-use super::worker::{OnDemand, Running, SLICE, Stop, Worker};
+use crate::bridge::context::Context;
+use crate::bridge::intake::{self, Intake};
+use crate::bridge::port::{Counters, PortError};
+use crate::bridge::worker::{Running, SLICE, Stop};
 use crate::envelope::{DomainId, Envelope, Sender};
-use crate::link::{Frame, Quality, Sent};
+use crate::link::{Frame, Quality};
 use crate::types;
 
-/// How long a topic goes on to be read here when nobody receives it there any more: whoever was cut off, and comes back within this
-/// time, gets what is kept.
-pub(super) const LINGER: Duration = Duration::from_secs(30);
 /// Publishers of one topic on other machines that are told apart.
 const PUBLISHERS_MAX: usize = 256;
 /// Bytes of a message that is published on the engine's thread at most: a longer one takes it too long.
 const AT_ONCE_BYTES_MAX: usize = 4096;
-
-/// What publishers of a topic do when they are full.
-type Policies = Arc<Mutex<HashMap<EndpointId, Overflow>>>;
-
-/// The policy of this name, as reports have it.
-fn overflow_of(policy: &str) -> Overflow {
-    match policy {
-        "fail" => Overflow::Fail,
-        "drop-oldest" => Overflow::DropOldest,
-        "latest" => Overflow::Latest,
-        _ => Overflow::Block,
-    }
-}
-
-/// Whether nothing of these publishers need arrive.
-fn may_all_lose(senders: &[Endpoint]) -> bool {
-    let may_lose =
-        |sender: &Endpoint| matches!(overflow_of(sender.policy), Overflow::DropOldest | Overflow::Latest);
-    senders.iter().all(may_lose)
-}
-
-/// A topic that goes out, as long as somebody receives it there.
-#[derive(Debug)]
-pub(super) struct TopicOut {
-    context: Arc<Context>,
-    name: String,
-    outlet: Arc<Outlet>,
-    reading: OnDemand,
-    counters: Arc<Counters>,
-    policies: Policies,
-    /// Publishers that were there at the last look, and those that were gone at it.
-    here: Vec<Endpoint>,
-    leaving: Vec<Endpoint>,
-}
-
-impl TopicOut {
-    pub(super) fn open(context: &Arc<Context>, name: &str, local: &Local) -> Result<Self, PortError> {
-        let key = context.key(Pattern::Topic, name)?;
-        let outlet = Arc::new(Outlet::open(context, key, may_all_lose(&local.senders))?);
-        let (context, name) = (Arc::clone(context), name.to_owned());
-        let (here, leaving, counters, policies) = Default::default();
-        let reading = OnDemand::new(LINGER);
-        let mut port = Self { context, name, outlet, reading, counters, policies, here, leaving };
-        port.move_on(local)?;
-        Ok(port)
-    }
-
-    /// Tells the other side which publishers have gone, a look after they went: what they sent last has been passed on by then.
-    fn say_farewell(&mut self, local: &Local) -> Result<(), PortError> {
-        let is_gone = |endpoint: &Endpoint| local.senders.iter().all(|sender| sender.id != endpoint.id);
-        for gone in std::mem::take(&mut self.leaving) {
-            let envelope = self.context.envelope(sender_of(gone.id), overflow_of(gone.policy), u64::MAX);
-            self.outlet.try_send(envelope.into_farewell())?;
-        }
-        self.leaving = self.here.extract_if(.., |endpoint| is_gone(endpoint)).collect();
-        self.here.clone_from(&local.senders);
-        Ok(())
-    }
-}
-
-impl Port for TopicOut {
-    fn move_on(&mut self, local: &Local) -> Result<(), PortError> {
-        self.say_farewell(local)?;
-        let policies = local.senders.iter().map(|sender| (sender.id, overflow_of(sender.policy)));
-        *self.policies.lock().unwrap_or_else(PoisonError::into_inner) = policies.collect();
-        if !may_all_lose(&local.senders) {
-            self.outlet.be_reliable()?;
-        }
-        let Self { context, name, outlet, counters, policies, .. } = self;
-        self.reading.tend(outlet.has_receivers(), || start(context, name, outlet, counters, policies))
-    }
-
-    fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
-    fn stop(&mut self) {
-        self.reading.stop();
-    }
-}
-
-/// Starts to read a topic, and to pass it on.
-fn start(
-    context: &Arc<Context>,
-    name: &str,
-    outlet: &Arc<Outlet>,
-    counters: &Arc<Counters>,
-    policies: &Policies,
-) -> Result<Worker, PortError> {
-    let subscriber = context.node.topic_dyn(name).copied().subscriber()?;
-    let mut passing = Passing {
-        context: Arc::clone(context),
-        outlet: Arc::clone(outlet),
-        counters: Arc::clone(counters),
-        policies: Arc::clone(policies),
-        senders: HashMap::new(),
-    };
-    let handle = subscriber.handle();
-    Worker::start(move || handle.cancel(), move |stop| passing.pass_all(subscriber, stop))
-}
-
-/// The thread that passes a topic on.
-struct Passing {
-    context: Arc<Context>,
-    outlet: Arc<Outlet>,
-    counters: Arc<Counters>,
-    policies: Policies,
-    /// What messages of each publisher are, and what it does when it is full.
-    senders: HashMap<EndpointId, (Arc<str>, Overflow)>,
-}
-
-impl Passing {
-    fn pass_all(&mut self, mut subscriber: Subscriber<Untyped, Copied>, stop: &Stop) {
-        while !stop.is_set() {
-            let passed = match subscriber.recv() {
-                Ok(sample) => self.pass(&sample),
-                Err(ReceiveError::Closed { .. }) => return,
-                Err(error) => return self.context.note(error.to_string()),
-            };
-            match passed {
-                Ok(Sent::Sent) => Counters::add(&self.counters.crossed, 1),
-                // Whoever receives misses its number.
-                Ok(Sent::Full) => Counters::add(&self.counters.lost, 1),
-                Ok(Sent::NotConnected) => {}
-                Ok(Sent::Closed) => return,
-                Err(error) => {
-                    Counters::add(&self.counters.refused, 1);
-                    self.context.note(error.to_string());
-                }
-            }
-        }
-    }
-
-    fn pass(&mut self, sample: &Sample<'_, Untyped>) -> Result<Sent, PortError> {
-        let publisher = sample.publisher();
-        let (encoding, overflow) = match self.senders.get(&publisher) {
-            Some((encoding, overflow)) => (Arc::clone(encoding), *overflow),
-            None => self.meet(publisher, sample.message_type())?,
-        };
-        let envelope = self.context.envelope(sender_of(publisher), overflow, sample.sequence());
-        Ok(self.outlet.try_send(envelope.wrap(sample, encoding))?)
-    }
-
-    fn meet(
-        &mut self,
-        publisher: EndpointId,
-        message_type: &TypeDescriptor,
-    ) -> Result<(Arc<str>, Overflow), PortError> {
-        let encoding = self.context.tell_type(message_type)?;
-        let known = self.policies.lock().unwrap_or_else(PoisonError::into_inner).get(&publisher).copied();
-        if let Some(overflow) = known {
-            self.senders.insert(publisher, (Arc::clone(&encoding), overflow));
-        }
-        // Of whom the census does not know yet: with his next message he is asked for again.
-        Ok((encoding, known.unwrap_or(Overflow::Block)))
-    }
-}
+/// Messages that a publisher keeps for those who join later, at most.
+const HISTORY_MAX: usize = 4096;
 
 /// Opens the port by which a topic comes in.
-pub(super) fn open_in(context: &Arc<Context>, name: &str) -> Result<Running, PortError> {
+pub(in crate::bridge) fn open(context: &Arc<Context>, name: &str) -> Result<Running, PortError> {
     let counters = Arc::<Counters>::default();
     let publishing = Publishing {
         context: Arc::clone(context),
@@ -249,6 +86,8 @@ fn mark_of(DomainId(domain): DomainId, Sender { node, number }: Sender) -> [u64;
 }
 
 impl Intake for Publishing {
+    const HAS_HISTORY: bool = true;
+
     fn take(&mut self, frame: Frame, envelope: Option<Envelope>, stop: &Stop) -> Result<(), PortError> {
         let origin = origin_of(envelope);
         if frame.is_farewell {
@@ -335,6 +174,14 @@ impl Publishing {
         }
     }
 
+    /// How many messages somebody keeps here who keeps as many there: no more than may wait here.
+    fn history(&self, message_type: &TypeDescriptor, envelope: Option<Envelope>) -> usize {
+        let asked = envelope.map_or(0, |envelope| usize::from(envelope.history));
+        let bytes = usize::try_from(message_type.size).unwrap_or(usize::MAX).max(1);
+        // A ring has twice as many.
+        asked.min(HISTORY_MAX).min((self.context.options.room_bytes / 2 / bytes).max(1))
+    }
+
     fn standin(&self, frame: &Frame, envelope: Option<Envelope>, due: Due) -> Result<Standin, PortError> {
         if self.publishers.len() >= PUBLISHERS_MAX {
             return Err(
@@ -348,6 +195,7 @@ impl Publishing {
         let node = self.context.remotes.node(domain)?;
         let overflow = envelope.map_or(Overflow::DropOldest, |envelope| envelope.overflow);
         let topic = node.topic_dyn(&self.name).message_type(message_type.clone()).header::<Relayed>();
+        let topic = topic.history(self.history(&message_type, envelope));
         let publisher = topic.publisher(overflow)?;
         if let Some(refused) = publisher.refusals().into_iter().next() {
             self.context.note(format!("topic `{}`: {refused}", self.name));

@@ -1,0 +1,120 @@
+//! A topic that goes out.
+
+use std::sync::Arc;
+
+use tidepost::{Overflow, Pattern};
+
+use super::LINGER;
+use super::passing::{self, Manner, Manners};
+use crate::bridge::census::{Endpoint, Local};
+use crate::bridge::context::{Context, sender_of};
+use crate::bridge::kept::History;
+use crate::bridge::outlet::Outlet;
+use crate::bridge::port::{Counters, Port, PortError};
+use crate::bridge::worker::OnDemand;
+use crate::link::Kept;
+
+/// The policy of this name, as reports have it.
+fn overflow_of(policy: &str) -> Overflow {
+    match policy {
+        "fail" => Overflow::Fail,
+        "drop-oldest" => Overflow::DropOldest,
+        "latest" => Overflow::Latest,
+        _ => Overflow::Block,
+    }
+}
+
+fn manner_of(sender: &Endpoint) -> Manner {
+    let history = u16::try_from(sender.history).unwrap_or(u16::MAX);
+    Manner { overflow: overflow_of(sender.policy), history }
+}
+
+/// Whether nothing of these publishers need arrive.
+fn may_all_lose(senders: &[Endpoint]) -> bool {
+    let may_lose =
+        |sender: &Endpoint| matches!(overflow_of(sender.policy), Overflow::DropOldest | Overflow::Latest);
+    senders.iter().all(may_lose)
+}
+
+/// A topic that goes out, as long as somebody receives it there.
+#[derive(Debug)]
+pub(in crate::bridge) struct TopicOut {
+    context: Arc<Context>,
+    name: String,
+    outlet: Arc<Outlet>,
+    reading: OnDemand,
+    counters: Arc<Counters>,
+    manners: Arc<Manners>,
+    history: Arc<History>,
+    /// What tells of that, once there is any.
+    served: Option<Kept>,
+    /// Publishers that were there at the last look, and those that were gone at it.
+    here: Vec<Endpoint>,
+    leaving: Vec<Endpoint>,
+}
+
+impl TopicOut {
+    pub(in crate::bridge) fn open(
+        context: &Arc<Context>,
+        name: &str,
+        local: &Local,
+    ) -> Result<Self, PortError> {
+        let key = context.key(Pattern::Topic, name)?;
+        let outlet = Arc::new(Outlet::open(context, key, may_all_lose(&local.senders))?);
+        let (counters, manners, here, leaving) = Default::default();
+        let mut port = Self {
+            context: Arc::clone(context),
+            name: name.to_owned(),
+            outlet,
+            reading: OnDemand::new(LINGER),
+            counters,
+            manners,
+            history: History::new(context.options.room_bytes),
+            served: None,
+            here,
+            leaving,
+        };
+        port.move_on(local)?;
+        Ok(port)
+    }
+
+    /// Tells the other side which publishers have gone, a look after they went: what they sent last has been passed on by then.
+    fn say_farewell(&mut self, local: &Local) -> Result<(), PortError> {
+        let is_gone = |endpoint: &Endpoint| local.senders.iter().all(|sender| sender.id != endpoint.id);
+        for gone in std::mem::take(&mut self.leaving) {
+            self.history.forget(gone.id);
+            let envelope = self.context.envelope(sender_of(gone.id), overflow_of(gone.policy), u64::MAX);
+            self.outlet.try_send(envelope.into_farewell())?;
+        }
+        self.leaving = self.here.extract_if(.., |endpoint| is_gone(endpoint)).collect();
+        self.here.clone_from(&local.senders);
+        Ok(())
+    }
+}
+
+impl Port for TopicOut {
+    fn move_on(&mut self, local: &Local) -> Result<(), PortError> {
+        self.say_farewell(local)?;
+        self.manners.learn(local.senders.iter().map(|sender| (sender.id, manner_of(sender))));
+        if !may_all_lose(&local.senders) {
+            self.outlet.be_reliable()?;
+        }
+        if self.served.is_none() && local.senders.iter().any(|sender| sender.history > 0) {
+            self.served = Some(self.history.serve(&self.context, &self.name)?);
+        }
+        let Self { context, name, outlet, counters, manners, history, .. } = self;
+        self.reading.tend(outlet.has_receivers(), || {
+            // What its publishers keep comes first.
+            history.clear();
+            passing::start(context, name, (outlet, history), counters, manners)
+        })
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn stop(&mut self) {
+        self.reading.stop();
+    }
+}
