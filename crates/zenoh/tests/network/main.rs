@@ -6,6 +6,7 @@ mod faults;
 mod hosts;
 mod links;
 mod program;
+mod routers;
 mod shim;
 mod stage;
 mod strangers;
