@@ -13,11 +13,11 @@ lints() { cargo clippy "${local[@]}" --all-targets --all-features -- -D warnings
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc "${local[@]}" --no-deps; }
 # With debug assertions and overflow checks.
 debug() { cargo test "${local[@]}"; }
-# Its features choose among the engine's, and none of its own lines.
+# With all features, so that what chooses among the engine's protocols is built and tested, and the engine is built once.
 network() {
-    cargo clippy --package tidepost-zenoh --locked --all-targets -- -D warnings
-    RUSTDOCFLAGS="-D warnings" cargo doc --package tidepost-zenoh --locked --no-deps
-    cargo test --package tidepost-zenoh --locked
+    cargo clippy --package tidepost-zenoh --all-features --locked --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --package tidepost-zenoh --all-features --locked --no-deps
+    cargo test --package tidepost-zenoh --all-features --locked
 }
 # At full speed. What does not depend on that has had its tests in the stage before.
 release() { cargo test "${optimised[@]}" --lib --test faults --test patterns; }

@@ -67,6 +67,12 @@ fn exemption(case: &Case) -> Option<&'static Exemption> {
     EXEMPTIONS.iter().find(|exemption| exemption.case == Some((case.pattern, case.promise)))
 }
 
+/// What each case that is not exempt promises, and how it is checked, for other ways across.
+pub fn across() -> impl Iterator<Item = (String, fn(&Node, &Node))> {
+    let cases = CASES.iter().filter(|case| exemption(case).is_none());
+    cases.map(|case| (format!("{}: {}", case.pattern, case.promise), case.check))
+}
+
 /// Passed, failed and exempt, of each pattern.
 type Table = Mutex<BTreeMap<&'static str, [[u32; 2]; 2]>>;
 

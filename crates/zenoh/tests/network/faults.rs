@@ -18,7 +18,7 @@ pub fn subscriber(node: &Node, topic: &str) -> Subscriber<u64> {
 }
 
 /// The next message, and how many are missing before it.
-fn next(subscriber: &mut Subscriber<u64>) -> (u64, u64) {
+pub fn next(subscriber: &mut Subscriber<u64>) -> (u64, u64) {
     let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
     (*sample, sample.lost())
 }

@@ -1,11 +1,14 @@
-//! Three hosts, as network namespaces, with wires between them: real losses, a link that is down, a router that is killed.
+//! Three hosts, as network namespaces, with wires between them: real losses, packets that overtake each other, a link that is down, a
+//! router that is killed.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use crate::faults::{Wire, each_arrives_once, every_number_is_accounted_for, publisher, subscriber};
-use crate::stage::{Domain, skip, until};
+use tidepost::Node;
+
+use crate::faults::{Wire, each_arrives_once, every_number_is_accounted_for, next, publisher, subscriber};
+use crate::stage::{Domain, PATIENCE, skip, until};
 
 const APART: [&str; 8] =
     ["--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
@@ -22,6 +25,16 @@ struct Hosts {
 impl Hosts {
     /// `None` if that is not permitted here, or a tool is missing, which it says.
     fn start(tools: &[&str]) -> Option<Self> {
+        Self::joined(tools, &[])
+    }
+
+    /// The same, with a wire between east and relay on which packets overtake each other.
+    fn in_disorder() -> Option<Self> {
+        let wire = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/network/tun.py");
+        Self::joined(&["python3 --version", "awk 1 /dev/null", "ip tuntap add dev east0 mode tun"], &[wire])
+    }
+
+    fn joined(tools: &[&str], wire: &[&str]) -> Option<Self> {
         let tried = [&["ip link set lo up"], tools].concat().join(" && ");
         let output = Command::new("unshare").args(APART).args(["sh", "-c", &tried]).output();
         if !output.as_ref().is_ok_and(|output| output.status.success()) {
@@ -32,7 +45,8 @@ impl Hosts {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/network/hosts.sh");
         let mut command = Command::new("unshare");
         command.args(APART).args(["sh", script, env!("CARGO_BIN_EXE_tidepost-gateway")]);
-        command.args(domains.each_ref().map(Domain::path)).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(domains.each_ref().map(Domain::path)).args(wire);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("it was tried");
         let stdin = child.stdin.take().expect("it is piped");
         let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
@@ -43,9 +57,22 @@ impl Hosts {
     }
 
     fn hear(&mut self, due: &str) {
+        assert_eq!(self.line(), due);
+    }
+
+    fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("it is text");
-        assert_eq!(line.trim(), due);
+        line.trim().to_owned()
+    }
+
+    /// How often something that was sent later came first: packets on the wire, and segments as TCP at the relay saw them.
+    fn disorder(&mut self) -> [u64; 2] {
+        let counted = std::fs::read_to_string(self.domains[0].path().join("overtaken")).unwrap_or_default();
+        writeln!(self.stdin, "disorder").expect("it reads on");
+        let seen = self.line();
+        self.hear("done");
+        [counted, seen].map(|number| number.parse().unwrap_or_default())
     }
 
     fn tell(&mut self, command: &str) {
@@ -91,6 +118,20 @@ impl Wire for Hosts {
     }
 }
 
+/// Programs at one end ask, and those at the other answer.
+fn calls_are_answered(asking: &Node, answering: &Node) {
+    let mut server = answering.service::<u64, u64>("s").server().expect("it is ours");
+    let handle = server.handle();
+    let serving = std::thread::spawn(move || server.serve(|asked| Ok::<u64, &str>(asked + 1)));
+    let mut client = asking.service::<u64, u64>("s").client().expect("the types agree");
+    client.wait_for_servers(1, PATIENCE).expect("the gateway serves");
+    for asked in 0..20 {
+        assert_eq!(*client.call(&asked, PATIENCE).expect("it answers"), asked + 1);
+    }
+    handle.cancel();
+    serving.join().expect("it does not panic").expect("it served");
+}
+
 #[test]
 fn three_hosts_with_losses_lose_nothing() {
     let Some(mut hosts) = Hosts::start(&["nft list ruleset"]) else { return };
@@ -99,16 +140,28 @@ fn three_hosts_with_losses_lose_nothing() {
     let mut publisher = publisher(&nodes[0], "t");
     let [mut here, mut middle, mut there] = nodes.each_ref().map(|node| subscriber(node, "t"));
     each_arrives_once(&mut publisher, &mut [&mut here, &mut middle, &mut there]);
-    let mut server = nodes[2].service::<u64, u64>("s").server().expect("it is ours");
-    let handle = server.handle();
-    let serving = std::thread::spawn(move || server.serve(|asked| Ok::<u64, &str>(asked + 1)));
-    let mut client = nodes[0].service::<u64, u64>("s").client().expect("the types agree");
-    client.wait_for_servers(1, crate::stage::PATIENCE).expect("the gateway serves");
-    for asked in 0..20 {
-        assert_eq!(*client.call(&asked, crate::stage::PATIENCE).expect("it answers"), asked + 1);
+    calls_are_answered(&nodes[0], &nodes[2]);
+}
+
+#[test]
+fn packets_that_overtake_each_other_lose_nothing() {
+    let Some(mut hosts) = Hosts::in_disorder() else { return };
+    let nodes = hosts.domains.each_ref().map(Domain::node);
+    let mut publisher = publisher(&nodes[0], "t");
+    let [mut middle, mut there] = [&nodes[1], &nodes[2]].map(|node| subscriber(node, "t"));
+    each_arrives_once(&mut publisher, &mut [&mut middle, &mut there]);
+    for number in 0..5000 {
+        publisher.send(&number).expect("there is room");
     }
-    handle.cancel();
-    serving.join().expect("it does not panic").expect("it served");
+    for subscriber in [&mut middle, &mut there] {
+        for number in 0..5000 {
+            assert_eq!(next(subscriber), (number, 0));
+        }
+    }
+    calls_are_answered(&nodes[0], &nodes[2]);
+    let [overtaken, seen] = hosts.disorder();
+    assert!(overtaken > 0 && seen > 0, "{overtaken} packets were overtaken, and TCP saw {seen}");
+    println!("{overtaken} packets were overtaken, and TCP saw {seen}");
 }
 
 #[test]

@@ -4,12 +4,24 @@ set -e
 mount -t tmpfs tmpfs /run
 mkdir -p /run/netns
 for host in east relay west; do ip netns add "$host"; ip -n "$host" link set lo up; done
+up() { # host, its interface and address
+    ip -n "$1" addr add "$3/24" dev "$2"; ip -n "$1" link set "$2" up
+}
 join() { # host, its interface and address, and the same of the other
     ip link add "$2" netns "$1" type veth peer name "$5" netns "$4"
-    ip -n "$1" addr add "$3/24" dev "$2"; ip -n "$1" link set "$2" up
-    ip -n "$4" addr add "$6/24" dev "$5"; ip -n "$4" link set "$5" up
+    up "$1" "$2" "$3"; up "$4" "$5" "$6"
 }
-join east east0 10.9.1.2 relay relay0 10.9.1.1
+overtake() { # the same, then the program, and a file for the number of packets that were overtaken
+    # The program opens the device of the second host itself, and gets that of the first.
+    nsenter --net="/run/netns/$1" sh -c 'exec nsenter --net="/run/netns/$0" python3 "$@" 3<> /dev/net/tun' "$4" "$7" "$2" "$5" "$8" &
+    for end in "$1 link show $2" "$4 link show $5"; do timeout 60 sh -c "until ip -n $end; do sleep 0.02; done" > /dev/null 2>&1; done
+    up "$1" "$2" "$3"; up "$4" "$5" "$6"
+}
+if [ $# -gt 4 ]; then
+    overtake east east0 10.9.1.2 relay relay0 10.9.1.1 "$5" "$2/overtaken"
+else
+    join east east0 10.9.1.2 relay relay0 10.9.1.1
+fi
 join west west0 10.9.2.2 relay relay1 10.9.2.1
 gateway() { # host, program, directory, and where it listens or whom it connects to
     host=$1 program=$2 directory=$3
@@ -33,6 +45,9 @@ while read -r command; do
         ;;
     kill-relay) kill -9 "$pid_relay" ;;
     start-relay) gateway relay "$1" "$3" --listen tcp/10.9.1.1:7447 --listen tcp/10.9.2.1:7447 ;;
+    disorder) # how many segments have come to the relay before those that were sent before them, as TCP counts
+        nsenter --net=/run/netns/relay awk '/^TcpExt:/ { for (i = 1; i <= NF; i++) if ($i == "TCPOFOQueue") at = i; number = $at } END { print number }' /proc/net/netstat
+        ;;
     stop-west) kill -STOP "$pid_west" ;;
     go-west) kill -CONT "$pid_west" ;;
     esac

@@ -7,6 +7,7 @@ mod history;
 mod hosts;
 mod links;
 mod program;
+mod routers;
 mod shim;
 mod stage;
 mod strangers;

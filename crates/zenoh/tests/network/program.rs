@@ -1,18 +1,11 @@
 //! The program `tidepost-gateway`, in processes of its own.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::io::Read;
+use std::process::{Command, Stdio};
 
 use tidepost::{Node, Overflow};
 
-use crate::stage::{Domain, PATIENCE, listening, until};
-
-/// A gateway in a process of its own, killed when it is dropped.
-struct Running {
-    child: Child,
-    lines: Receiver<String>,
-}
+use crate::stage::{Domain, PATIENCE, Running, listening, until};
 
 fn gateway(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidepost-gateway"));
@@ -20,41 +13,10 @@ fn gateway(arguments: &[&str]) -> Command {
     command
 }
 
-impl Running {
-    fn start(domain: &Domain, arguments: &[&str]) -> Self {
-        let mut command = gateway(arguments);
-        command.env("TIDEPOST_DIR", domain.path()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("it was built");
-        let stderr = child.stderr.take().expect("it is piped");
-        let (said, lines) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if said.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { child, lines }
-    }
-
-    /// The next line that begins like this, without that.
-    fn expect(&self, begin: &str) -> String {
-        loop {
-            let line =
-                self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it does not say {begin:?}"));
-            if let Some(rest) = line.strip_prefix(begin) {
-                return rest.to_owned();
-            }
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has ended if it cannot be.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn start(domain: &Domain, arguments: &[&str]) -> Running {
+    let mut command = gateway(arguments);
+    command.env("TIDEPOST_DIR", domain.path());
+    Running::start(command)
 }
 
 fn crosses(from: &Node, to: &Node) {
@@ -70,15 +32,15 @@ fn crosses(from: &Node, to: &Node) {
 fn a_gateway_that_was_killed_is_replaced() {
     let domains = ["east", "west"].map(Domain::new);
     let nodes = domains.each_ref().map(Domain::node);
-    let east = Running::start(&domains[0], &["--listen", "tcp/127.0.0.1:0", "--machine", "east"]);
+    let east = start(&domains[0], &["--listen", "tcp/127.0.0.1:0", "--machine", "east"]);
     let address = east.expect("listening on ");
-    let west = Running::start(&domains[1], &["--connect", &address, "--machine", "west"]);
+    let west = start(&domains[1], &["--connect", &address, "--machine", "west"]);
     west.expect("machine `east` is there");
     crosses(&nodes[0], &nodes[1]);
     // The other side learns of it, and whoever comes next finds nothing in its way.
     drop(east);
     west.expect("machine `east` is gone");
-    let east = Running::start(&domains[0], &["--listen", &address, "--machine", "east"]);
+    let east = start(&domains[0], &["--listen", &address, "--machine", "east"]);
     west.expect("machine `east` is there");
     crosses(&nodes[0], &nodes[1]);
     drop((west, east));
@@ -144,9 +106,9 @@ fn messages_that_grow_arrive_and_what_is_kept_of_them_is_bounded() {
     let file = domains[0].path().join("gateway.toml");
     std::fs::write(&file, "room_bytes = 1048576\ncache = 1024\n").expect("it can be written");
     let config = file.to_str().expect("it is text");
-    let east = Running::start(&domains[0], &["--config", config, "--listen", "tcp/127.0.0.1:0"]);
+    let east = start(&domains[0], &["--config", config, "--listen", "tcp/127.0.0.1:0"]);
     let address = east.expect("listening on ");
-    let west = Running::start(&domains[1], &["--connect", &address]);
+    let west = start(&domains[1], &["--connect", &address]);
     let [from, to] = domains.each_ref().map(Domain::node);
     let mut subscriber = to.topic::<[u8]>("t").subscriber().expect("the types agree");
     let mut publisher = from.topic::<[u8]>("t").publisher(Overflow::Block).expect("the topic is ours");
@@ -158,9 +120,9 @@ fn messages_that_grow_arrive_and_what_is_kept_of_them_is_bounded() {
     };
     (0..21).map(|shift| 1 << shift).chain([5, 1 << 20, 1]).for_each(&mut pass);
     // Of messages of a mebibyte eight are kept; of all of them 128 MiB would be.
-    let before = resident_bytes(east.child.id());
+    let before = resident_bytes(east.pid());
     (0..128).for_each(|_| pass(1 << 20));
-    let grown = resident_bytes(east.child.id()).saturating_sub(before);
+    let grown = resident_bytes(east.pid()).saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} B more");
     drop(west);
 }
@@ -168,12 +130,12 @@ fn messages_that_grow_arrive_and_what_is_kept_of_them_is_bounded() {
 #[test]
 fn an_exposed_gateway_says_so() {
     let domain = Domain::new("east");
-    let exposed = Running::start(&domain, &["--listen", "tcp/0.0.0.0:0"]);
+    let exposed = start(&domain, &["--listen", "tcp/0.0.0.0:0"]);
     let warning = exposed.expect("warning: ");
     assert!(warning.contains("tcp/0.0.0.0:0") && warning.contains("mutual"), "{warning}");
     drop(exposed);
-    let hidden = Running::start(&domain, &["--listen", "tcp/127.0.0.1:0"]);
-    let first = hidden.lines.recv_timeout(PATIENCE).expect("it says something");
+    let hidden = start(&domain, &["--listen", "tcp/127.0.0.1:0"]);
+    let first = hidden.expect("");
     assert!(first.starts_with("listening on tcp/127.0.0.1:"), "{first}");
 }
 

@@ -1,9 +1,11 @@
 //! Domains on machines of their own, as far as gateways can tell.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use tidepost::Node;
@@ -102,5 +104,53 @@ impl Pair {
 
     pub fn nodes(&self) -> [Node; 2] {
         [self.domains[0].node(), self.domains[1].node()]
+    }
+}
+
+/// A program in a process of its own, killed when it is dropped.
+pub struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    pub fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it was built");
+        let (said, lines) = channel();
+        let stdout = child.stdout.take().expect("it is piped");
+        let stderr = child.stderr.take().expect("it is piped");
+        for stream in [Box::new(stdout) as Box<dyn Read + Send>, Box::new(stderr)] {
+            let said = said.clone();
+            // What nobody waits for any more is read all the same, so that it is not held up.
+            std::thread::spawn(move || {
+                let lines = BufReader::new(stream).lines().map_while(Result::ok);
+                lines.for_each(|line| drop(said.send(line)));
+            });
+        }
+        Self { child, lines }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Of the next line in which this stands, what comes behind it.
+    pub fn expect(&self, what: &str) -> String {
+        loop {
+            let line =
+                self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it does not say {what:?}"));
+            if let Some((_, rest)) = line.split_once(what) {
+                return rest.to_owned();
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended if it cannot be.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -9,6 +9,18 @@ use tidepost_zenoh::{Settings, Tls, check};
 
 use crate::stage::{Domain, PATIENCE, until};
 
+/// All that ask for certificates, and are built in.
+const PROTOCOLS: &[&str] = &[
+    "tls",
+    #[cfg(feature = "quic")]
+    "quic",
+];
+
+/// At the same time, as who is not let in is waited for.
+fn with_each_protocol(test: fn(&str)) {
+    std::thread::scope(|scope| PROTOCOLS.iter().for_each(|protocol| drop(scope.spawn(|| test(protocol)))));
+}
+
 /// An authority, and what it has signed, in files.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -45,8 +57,8 @@ impl Authority {
     }
 }
 
-fn listening(tls: &Tls) -> Settings {
-    Settings { listen: vec!["tls/127.0.0.1:0".to_owned()], tls: tls.clone(), ..Settings::default() }
+fn listening(protocol: &str, tls: &Tls) -> Settings {
+    Settings { listen: vec![format!("{protocol}/127.0.0.1:0")], tls: tls.clone(), ..Settings::default() }
 }
 
 fn connecting(to: &[String], tls: &Tls) -> Settings {
@@ -55,10 +67,14 @@ fn connecting(to: &[String], tls: &Tls) -> Settings {
 
 #[test]
 fn who_has_the_right_certificate_is_let_in() {
+    with_each_protocol(lets_in);
+}
+
+fn lets_in(protocol: &str) {
     let domains = ["east", "west"].map(Domain::new);
     let authority = Authority::new(&domains[0], "ours");
-    let east = domains[0].gateway(&listening(&authority.signed("east", 4000)));
-    assert!(east.addresses()[0].starts_with("tls/"), "{:?}", east.addresses());
+    let east = domains[0].gateway(&listening(protocol, &authority.signed("east", 4000)));
+    assert!(east.addresses()[0].starts_with(&format!("{protocol}/")), "{:?}", east.addresses());
     let west = domains[1].gateway(&connecting(&east.addresses(), &authority.signed("west", 4000)));
     until("both see each other", || west.status().machines == ["east"] && east.status().machines == ["west"]);
     let nodes = domains.each_ref().map(Domain::node);
@@ -71,9 +87,13 @@ fn who_has_the_right_certificate_is_let_in() {
 
 #[test]
 fn who_has_none_or_a_wrong_or_an_old_one_is_not() {
+    with_each_protocol(lets_nobody_else_in);
+}
+
+fn lets_nobody_else_in(protocol: &str) {
     let domain = Domain::new("east");
     let (ours, theirs) = (Authority::new(&domain, "ours"), Authority::new(&domain, "theirs"));
-    let east = domain.gateway(&listening(&ours.signed("east", 4000)));
+    let east = domain.gateway(&listening(protocol, &ours.signed("east", 4000)));
     until("it is active", || east.status().is_active);
     let right = ours.signed("right", 4000);
     let foreign = theirs.signed("foreign", 4000);
@@ -86,7 +106,7 @@ fn who_has_none_or_a_wrong_or_an_old_one_is_not() {
         ("one that does not believe ours", &foreign),
     ] {
         let report = check(&connecting(&east.addresses(), tls), "tidepost").expect("the files can be read");
-        assert!(report.connections == 0 && report.gateways.is_empty(), "{what}: {report}");
+        assert!(report.connections == 0 && report.gateways.is_empty(), "{protocol}, {what}: {report}");
         assert!(report.to_string().contains("trust the same authority"), "{report}");
     }
     let report = check(&connecting(&east.addresses(), &right), "tidepost").expect("the files can be read");
@@ -99,8 +119,8 @@ fn files_that_are_none_are_named() {
     let domain = Domain::new("east");
     let tls =
         Tls { certificate: Some("/no/such.pem".into()), key: Some("/no/such.key".into()), ..Tls::default() };
-    let error =
-        tidepost_zenoh::Gateway::start(&listening(&tls), domain.options()).expect_err("there are none");
+    let error = tidepost_zenoh::Gateway::start(&listening("tls", &tls), domain.options())
+        .expect_err("there are none");
     assert!(error.to_string().contains("No such file"), "{error}");
 }
 
