@@ -73,6 +73,6 @@ pub const EXEMPTIONS: &[Exemption] = &[
     changed(
         "a gateway that is killed",
         "",
-        "its publishers leave and those of the next come, which are events; what was on its way out is counted by numbers, what was on its way in is not",
+        "its publishers leave and those of the next come, which are events; what was on its way, out or in, is counted by the numbers of whoever sent it",
     ),
 ];

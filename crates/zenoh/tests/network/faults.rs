@@ -393,8 +393,6 @@ fn who_must_lose_nothing_is_carried_so_whoever_was_there_before() {
     publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
     publisher.send(&2).expect("there is room");
     assert_eq!(next(&mut subscriber), (2, 0));
-    // By now a look at the domain has found it.
-    std::thread::sleep(Duration::from_millis(500));
     wired.shim.cut();
     for number in 3..500 {
         publisher.send(&number).expect("there is room");
@@ -406,43 +404,6 @@ fn who_must_lose_nothing_is_carried_so_whoever_was_there_before() {
     for number in 3..=500 {
         assert_eq!(next(&mut subscriber), (number, 0), "what was sent meanwhile was kept");
     }
-}
-
-/// The fear: whoever reads a topic here also sends it, and a link that takes nothing holds up all who read it here.
-#[test]
-fn a_link_that_takes_no_more_holds_nobody_up() {
-    let domains = [Domain::new("east"), Domain::new("west")];
-    // The engine would give such a link up.
-    let patient = |settings: Settings| Settings {
-        lease: Duration::from_secs(3600),
-        engine: vec![(
-            "transport/link/tx/queue/congestion_control/block/wait_before_close".to_owned(),
-            serde_json::json!(3_600_000_000_u64),
-        )],
-        ..settings
-    };
-    let west = domains[1].gateway(&patient(listening()));
-    let shim = Shim::to(&west.addresses()[0]);
-    let connect = vec![shim.address().to_owned()];
-    let east = domains[0].gateway(&patient(Settings { connect, ..Settings::default() }));
-    until("both see each other", || east.status().machines.len() == 1 && west.status().machines.len() == 1);
-    let nodes = domains.each_ref().map(Domain::node);
-    let mut publisher = nodes[0].topic::<[u8]>("t").publisher(Overflow::Block).expect("the topic is ours");
-    let mut here = nodes[0].topic::<[u8]>("t").subscriber().expect("the types agree");
-    let there = nodes[1].topic::<[u8]>("t").subscriber().expect("the types agree");
-    publisher.wait_for_subscribers(2, PATIENCE).expect("the gateway subscribes");
-    shim.cut();
-    // More than buffers on the way take, and more than may wait for the network.
-    let message = vec![7; 256 << 10];
-    for _ in 0..200 {
-        publisher.send_timeout(&message, PATIENCE).expect("the link holds nobody up");
-        assert!(here.recv_timeout(PATIENCE).expect("receiving succeeds").is_some());
-    }
-    let counts = east.status().crossings.iter().map(|crossing| crossing.counts.lost).sum::<u64>();
-    assert!(counts > 0, "it was as much as that");
-    // One that waited for the link would do so for an hour.
-    drop((east, west));
-    drop((nodes, here, there, shim, domains));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use tidepost::{Node, Overflow};
 
+use crate::shim::Shim;
 use crate::stage::{Domain, PATIENCE, Running, listening, until};
 
 fn gateway(arguments: &[&str]) -> Command {
@@ -55,10 +56,10 @@ fn a_gateway_that_was_killed_is_replaced() {
 fn what_a_killed_gateway_had_on_its_way_in_is_counted() {
     let domains = ["east", "west"].map(Domain::new);
     let nodes = domains.each_ref().map(Domain::node);
-    let east = Running::start(&domains[0], &["--listen", "tcp/127.0.0.1:0", "--machine", "east"]);
+    let east = start(&domains[0], &["--listen", "tcp/127.0.0.1:0", "--machine", "east"]);
     let address = east.expect("listening on ");
-    let start = || Running::start(&domains[1], &["--connect", &address, "--machine", "west"]);
-    let mut active = start();
+    let start_west = || start(&domains[1], &["--connect", &address, "--machine", "west"]);
+    let mut active = start_west();
     active.expect("machine `east` is there");
     let mut subscriber = nodes[1].topic::<u64>("t").subscriber().expect("the types agree");
     let mut publisher = nodes[0].topic::<u64>("t").publisher(Overflow::Block).expect("the topic is ours");
@@ -79,7 +80,7 @@ fn what_a_killed_gateway_had_on_its_way_in_is_counted() {
     };
     pass(300);
     for _ in 0..3 {
-        let next = start();
+        let next = start_west();
         pass(1000);
         // Dropping the one before kills it.
         active = next;
@@ -89,6 +90,40 @@ fn what_a_killed_gateway_had_on_its_way_in_is_counted() {
     assert_eq!(subscriber.lost(), lost);
     println!("{lost} of {due} were lost");
     drop((active, east));
+}
+
+/// The fear: whoever reads a topic here also sends it, and a link that takes nothing holds up all who read it here.
+#[test]
+fn a_link_that_takes_no_more_holds_nobody_up() {
+    let domains = ["east", "west"].map(Domain::new);
+    // The engine would give such a link up, and not hold up for an hour whoever sends.
+    let file = domains[0].path().join("gateway.toml");
+    let patient = "lease_ms = 3600000\n[engine]\n\
+        \"transport/link/tx/queue/congestion_control/block/wait_before_close\" = 3600000000\n";
+    std::fs::write(&file, patient).expect("it can be written");
+    let west = start(&domains[1], &["--listen", "tcp/127.0.0.1:0"]);
+    let shim = Shim::to(&west.expect("listening on "));
+    let config = file.to_str().expect("it is text");
+    let east = start(&domains[0], &["--config", config, "--connect", shim.address()]);
+    let nodes = domains.each_ref().map(Domain::node);
+    let mut publisher = nodes[0].topic::<[u8]>("t").publisher(Overflow::Block).expect("the topic is ours");
+    let mut here = nodes[0].topic::<[u8]>("t").subscriber().expect("the types agree");
+    let there = nodes[1].topic::<[u8]>("t").subscriber().expect("the types agree");
+    publisher.wait_for_subscribers(2, PATIENCE).expect("the gateway subscribes");
+    shim.cut();
+    // More than the publisher's pool, the buffers on the way, and what may wait for the network.
+    let message = vec![7; 256 << 10];
+    for _ in 0..400 {
+        publisher.send_timeout(&message, PATIENCE).expect("the link holds nobody up");
+        assert!(here.recv_timeout(PATIENCE).expect("receiving succeeds").is_some());
+    }
+    let mut status = nodes[0].state::<[u8]>("network/tidepost").reader().expect("it is bytes");
+    until("what found no room is counted", || {
+        let value = status.wait(PATIENCE).expect("waiting succeeds").expect("the gateway is there");
+        let status: serde_json::Value = serde_json::from_slice(&value).expect("it is JSON");
+        status["crossings"][0]["lost"].as_u64().is_some_and(|lost| lost > 0)
+    });
+    drop((east, west, there));
 }
 
 /// What the process has in memory, in bytes.

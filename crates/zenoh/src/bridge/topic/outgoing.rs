@@ -95,13 +95,14 @@ impl TopicOut {
 impl Port for TopicOut {
     fn move_on(&mut self, local: &Local) -> Result<(), PortError> {
         self.say_farewell(local)?;
-        self.manners.learn(local.senders.iter().map(|sender| (sender.id, manner_of(sender))));
-        if !may_all_lose(&local.senders) {
-            self.outlet.be_reliable()?;
-        }
         if self.served.is_none() && local.senders.iter().any(|sender| sender.history > 0) {
             self.served = Some(self.history.serve(&self.context, &self.name)?);
         }
+        if !may_all_lose(&local.senders) {
+            self.outlet.be_reliable()?;
+        }
+        // From now on messages of those are sent that had to be known first.
+        self.manners.learn(local.senders.iter().map(|sender| (sender.id, manner_of(sender))));
         let Self { context, name, outlet, counters, manners, history, .. } = self;
         self.reading.tend(outlet.has_receivers(), || {
             // What its publishers keep comes first.
