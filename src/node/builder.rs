@@ -16,6 +16,7 @@ pub struct NodeBuilder {
     name: String,
     location: Location,
     has_control_thread: bool,
+    waits_busily: bool,
     network: Option<Arc<dyn Network>>,
 }
 
@@ -25,6 +26,7 @@ impl Default for NodeBuilder {
             name: "node".to_owned(),
             location: Location::default(),
             has_control_thread: true,
+            waits_busily: true,
             network: None,
         }
     }
@@ -54,6 +56,13 @@ impl NodeBuilder {
         Self { has_control_thread, ..self }
     }
 
+    /// Whether calls that wait for a message poll for some 20 µs before they sleep; they do unless chosen. Where they do not, a message is
+    /// later by what it takes to wake a thread, some 5 to 50 µs, and the processor is left to others: with few processors and
+    /// many who wait, that may be who sends it. Wait sets and [`select`](crate::select) poll all the same.
+    pub fn busy_wait(self, waits_busily: bool) -> Self {
+        Self { waits_busily, ..self }
+    }
+
     /// The network that carries the node's domain beyond this machine, as long as the node lives. One at a time does that for a
     /// domain: if another program or a gateway already does, this one stands by.
     pub fn network(self, network: impl Network + 'static) -> Self {
@@ -67,7 +76,7 @@ impl NodeBuilder {
     pub fn open(self) -> Result<Node, OpenError> {
         let name = Name::new(&self.name)?;
         let domain = Domain::open(&self.location)?;
-        let node = Node { life: Life::begin(name, domain, self.has_control_thread)? };
+        let node = Node { life: Life::begin(name, domain, (self.has_control_thread, self.waits_busily))? };
         if let Some(network) = self.network {
             let joined = network.join(node.directory(), node.name());
             node.life.keep(joined.map_err(|error| OpenError::Network { reason: error.to_string() })?);

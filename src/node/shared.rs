@@ -38,6 +38,7 @@ pub(crate) struct NodeShared {
     wake: Wake,
     process: Process,
     has_thread: bool,
+    waits_busily: bool,
     is_stopping: AtomicBool,
     is_shut_down: AtomicBool,
     /// Held by who looks at the whole domain.
@@ -139,6 +140,11 @@ impl NodeShared {
 
     pub(super) fn epoll(&self) -> &Epoll {
         &self.epoll
+    }
+
+    /// How often whoever waits looks before it sleeps, where others do so `usually`.
+    pub(crate) fn looks_before_sleep(&self, usually: u32) -> u32 {
+        if self.waits_busily { usually } else { 1 }
     }
 
     /// Whether a thread serves the node; if not, who waits has to do it with [`NodeShared::wait`].
@@ -494,10 +500,15 @@ pub(super) struct Life {
 
 impl Life {
     /// Joins the domain and starts to serve.
-    pub(super) fn begin(name: Name, domain: Domain, has_thread: bool) -> Result<Arc<Self>, OpenError> {
+    /// A node, and whether it has a thread of its own and its endpoints wait busily.
+    pub(super) fn begin(
+        name: Name,
+        domain: Domain,
+        (has_thread, waits_busily): (bool, bool),
+    ) -> Result<Arc<Self>, OpenError> {
         // Whoever sleeps on our publishers may rely on barriers reaching us.
         let _ = Fencing::of_this_process();
-        let shared = Arc::new(assemble(name, domain, has_thread)?);
+        let shared = Arc::new(assemble(name, domain, (has_thread, waits_busily))?);
         let thread = if has_thread { Some(start_thread(&shared)?) } else { None };
         Ok(Arc::new(Self { shared, thread, network: OnceLock::new() }))
     }
@@ -513,7 +524,11 @@ impl Life {
     }
 }
 
-fn assemble(name: Name, domain: Domain, has_thread: bool) -> Result<NodeShared, OpenError> {
+fn assemble(
+    name: Name,
+    domain: Domain,
+    (has_thread, waits_busily): (bool, bool),
+) -> Result<NodeShared, OpenError> {
     let system = |action: &str| {
         let action = action.to_owned();
         move |source| OpenError::System { action, source }
@@ -541,6 +556,7 @@ fn assemble(name: Name, domain: Domain, has_thread: bool) -> Result<NodeShared, 
         wake,
         process: Process::current(),
         has_thread,
+        waits_busily,
         is_stopping: AtomicBool::new(false),
         is_shut_down: AtomicBool::new(false),
         inspector: Mutex::default(),

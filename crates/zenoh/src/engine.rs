@@ -26,8 +26,8 @@ use zenoh_ext::{
 };
 
 use crate::link::{
-    Answer, Asking, Frame, Kept, Link, LinkError, OnAnswer, OnFrame, OnQuestion, OnToken, Quality, Question,
-    Sent, Sink, Source, Waited, Whom,
+    Answer, Arrived, Asking, Frame, Kept, Link, LinkError, OnAnswer, OnFrame, OnQuestion, OnToken, Quality,
+    Question, Sent, Sink, Source, Waited, Whom,
 };
 use crate::room::{Room, Taken, Weighed};
 use crate::settings::Settings;
@@ -505,11 +505,16 @@ impl Link for Zenoh {
         let room = Room::new(room);
         let (filled, encodings) = (Arc::clone(&room), Encodings::default());
         let on_sample = move |sample: Sample| {
-            let frame = frame_of(&sample, &encodings);
+            let encoding = encodings.text_of(sample.encoding());
+            let payload = sample.payload().to_bytes();
+            let attachment = sample.attachment().map(ZBytes::to_bytes).unwrap_or_default();
+            let is_farewell = sample.kind() == SampleKind::Delete;
+            let arrived =
+                Arrived { payload: &payload, encoding: &encoding, attachment: &attachment, is_farewell };
             // One call at a time comes here: nothing is put in between the look and what follows it.
-            let left = if filled.is_empty() { on_frame(frame) } else { Some(frame) };
-            if let Some(frame) = left {
-                filled.push(frame);
+            if !(filled.is_empty() && on_frame(&arrived)) {
+                let (payload, attachment) = (payload.into_owned(), attachment.into_owned());
+                filled.push(Frame { payload, encoding, attachment, is_farewell });
             }
         };
         let declared = self

@@ -121,9 +121,9 @@ impl Envelope {
         bytes
     }
 
-    /// The envelope of a frame; none if it comes from a client of the engine.
-    pub(crate) fn of(frame: &Frame) -> Result<Option<Self>, EnvelopeError> {
-        if frame.attachment.is_empty() { Ok(None) } else { Self::from_bytes(&frame.attachment).map(Some) }
+    /// The envelope that goes along with a frame; none if it comes from a client of the engine.
+    pub(crate) fn of(attachment: &[u8]) -> Result<Option<Self>, EnvelopeError> {
+        if attachment.is_empty() { Ok(None) } else { Self::from_bytes(attachment).map(Some) }
     }
 
     /// The envelope that has arrived.

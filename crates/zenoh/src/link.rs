@@ -58,6 +58,16 @@ pub struct Frame {
     pub is_farewell: bool,
 }
 
+/// A frame that has arrived, where the engine has it; the parts are those of a [`Frame`].
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "they are those of a frame")]
+pub struct Arrived<'a> {
+    pub payload: &'a [u8],
+    pub encoding: &'a Arc<str>,
+    pub attachment: &'a [u8],
+    pub is_farewell: bool,
+}
+
 /// What a link does with frames that have no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quality {
@@ -131,9 +141,9 @@ pub trait Question: fmt::Debug + Send {
     fn fail(&self, frame: Frame);
 }
 
-/// Takes a frame as it comes, on a thread of the engine's, when none waits before it; what it gives back waits in the source. Never
-/// blocks.
-pub type OnFrame = Box<dyn Fn(Frame) -> Option<Frame> + Send + Sync>;
+/// Takes a frame as it comes, on a thread of the engine's, when none waits before it: whether it has. What it has not taken waits in
+/// the source. Never blocks.
+pub type OnFrame = Box<dyn Fn(&Arrived<'_>) -> bool + Send + Sync>;
 /// Is told of a token under its key, and whether it is there.
 pub type OnToken = Box<dyn FnMut(&str, bool) + Send>;
 /// Takes questions as they come.

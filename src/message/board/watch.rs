@@ -114,8 +114,9 @@ impl<V: View> Watch<V> {
     #[cold]
     #[inline(never)]
     fn wait(&mut self, look: &mut impl Gather<V>, deadline: Deadline) -> Result<bool, ReceiveError> {
+        let polls = self.inlet.berth.node.shared().looks_before_sleep(EAGER_POLLS + PATIENT_POLLS);
         loop {
-            for round in 0..EAGER_POLLS + PATIENT_POLLS {
+            for round in 0..polls {
                 if self.poll(look).map_err(|source| self.failed(source))? {
                     return Ok(true);
                 }

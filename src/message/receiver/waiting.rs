@@ -73,8 +73,9 @@ impl Receiver {
         deadline: Deadline,
         company: &mut impl Company,
     ) -> Result<Waited, ReceiveError> {
+        let polls = self.shared.node.shared().looks_before_sleep(EAGER_POLLS + PATIENT_POLLS);
         loop {
-            for round in 0..EAGER_POLLS + PATIENT_POLLS {
+            for round in 0..polls {
                 if self.poll_all(extent)? {
                     return Ok(Waited::Message);
                 }
@@ -110,7 +111,7 @@ impl Receiver {
         let node = Arc::clone(self.shared.node.shared());
         self.check_process()?;
         loop {
-            for _ in 0..EAGER_POLLS {
+            for _ in 0..node.looks_before_sleep(EAGER_POLLS) {
                 if company.is_over() {
                     return Ok(true);
                 }

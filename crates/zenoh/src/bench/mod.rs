@@ -1,13 +1,15 @@
 //! `tidepost-gateway bench`: what the way through Tidepost costs beside the engine alone, with the same settings, on loopback.
 //!
-//! Three ways, each between processes of its own, in turn in each round:
-//! - **engine**: two programs that use the engine themselves;
+//! Four ways, each between processes of its own, in turn in each round:
+//! - **engine**: two programs that use the engine themselves, as fast as it is;
+//! - **reliable**: the same, with the settings of the link, so that what is lost is sent again, and received by a thread;
 //! - **program**: two programs whose nodes carry the network themselves;
 //! - **gateways**: two programs that know of no network, and a gateway beside each.
 //!
 //! Every byte of a message is written before it is sent and read when it has come. One-way latency is half of the time to and fro, of
 //! messages a millisecond apart. A stream is counted as it is received; what a slow way loses is counted, too.
 
+mod engine;
 mod parts;
 mod ways;
 
@@ -17,14 +19,15 @@ use crate::Failure;
 pub use parts::play;
 use ways::{Way, ways};
 
-/// Bytes of the messages.
-const SIZES: [usize; 3] = [56, 4096, 1 << 20];
 /// The first argument of a process that plays a part.
 pub const PART_COMMAND: &str = "bench-part";
 
 /// What is measured, and how long.
 #[derive(clap::Args, Clone)]
 pub struct Arguments {
+    /// Bytes of the messages.
+    #[arg(long, value_delimiter = ',', default_values_t = [56, 4096, 1 << 20])]
+    sizes: Vec<usize>,
     /// Rounds, in each of which every way has its turn.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -43,10 +46,11 @@ struct Figures {
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut ways = ways()?;
+    let sizes: Vec<usize> = arguments.sizes.iter().map(|size| (*size).max(8)).collect();
     let mut figures: Vec<Vec<Figures>> =
-        ways.iter().map(|_| SIZES.iter().map(|_| Figures::default()).collect()).collect();
+        ways.iter().map(|_| sizes.iter().map(|_| Figures::default()).collect()).collect();
     for _ in 0..arguments.rounds {
-        for (size_index, size) in SIZES.into_iter().enumerate() {
+        for (size_index, size) in sizes.iter().copied().enumerate() {
             for (way, figures) in ways.iter_mut().zip(&mut figures) {
                 let figures = &mut figures[size_index];
                 figures.one_way_us.push(one_way_us(&mut **way, size, arguments.messages)?);
@@ -57,7 +61,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             }
         }
     }
-    print(&ways, &figures);
+    print(&ways, &sizes, &figures);
     Ok(())
 }
 
@@ -93,19 +97,21 @@ fn ratio(values: &[f64], reference: &[f64]) -> String {
     format!("{:.2} × ({least:.2}–{greatest:.2})", ratios[ratios.len() / 2])
 }
 
-fn print(ways: &[Box<dyn Way>], figures: &[Vec<Figures>]) {
-    for (index, size) in SIZES.into_iter().enumerate() {
+fn print(ways: &[Box<dyn Way>], sizes: &[usize], figures: &[Vec<Figures>]) {
+    for (index, size) in sizes.iter().enumerate() {
         println!("{size} B");
-        let reference = &figures[0][index];
+        let (bare, reliable) = (&figures[0][index], &figures[1][index]);
         for (way, figures) in ways.iter().zip(figures) {
             let figures = &figures[index];
             println!(
-                "  {:<9} one way {:>8.1} µs, {:<22} stream {:>9.0} /s, {:<22} lost {}",
+                "  {:<9} one way {:>7.1} µs, {} of engine, {} of reliable; stream {:>9.0} /s, {} of engine, {} of reliable; lost {}",
                 way.name(),
                 median(&figures.one_way_us),
-                ratio(&figures.one_way_us, &reference.one_way_us),
+                ratio(&figures.one_way_us, &bare.one_way_us),
+                ratio(&figures.one_way_us, &reliable.one_way_us),
                 median(&figures.stream_per_s),
-                ratio(&figures.stream_per_s, &reference.stream_per_s),
+                ratio(&figures.stream_per_s, &bare.stream_per_s),
+                ratio(&figures.stream_per_s, &reliable.stream_per_s),
                 figures.lost
             );
         }

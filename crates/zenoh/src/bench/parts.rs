@@ -2,15 +2,14 @@
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidepost::{Node, Overflow, Publisher, Subscriber};
 use tidepost_zenoh::{Link, Network, Settings, Zenoh};
-use zenoh::Wait;
-use zenoh::qos::CongestionControl;
 
+use super::engine::{self, Which};
 use crate::Failure;
 
 /// Keys, and topics, of what goes there and comes back.
@@ -62,7 +61,8 @@ impl Counted {
 /// Plays the part that the arguments name, until standard input ends.
 pub fn play(arguments: &[String]) -> Result<(), Failure> {
     match arguments {
-        [part] if part == "engine" => engine(),
+        [part] if part == "engine" => engine(Which::Bare),
+        [part] if part == "reliable-engine" => engine(Which::Reliable),
         [part, directory] if part == "program" => {
             let settings = Settings { listen: vec!["tcp/127.0.0.1:0".to_owned()], ..Settings::default() };
             let network = Network::new(settings).machine("there");
@@ -76,39 +76,31 @@ pub fn play(arguments: &[String]) -> Result<(), Failure> {
     }
 }
 
-fn engine() -> Result<(), Failure> {
+fn engine(which: Which) -> Result<(), Failure> {
     let settings = Settings { listen: vec!["tcp/127.0.0.1:0".to_owned()], ..Settings::default() };
     let link = Zenoh::open(&settings)?;
     let session = link.session();
-    let failed = |error: zenoh::Error| error.to_string();
-    let back = session
-        .declare_publisher(BACK)
-        .congestion_control(CongestionControl::Block)
-        .wait()
-        .map_err(failed)?;
-    let echo = session.declare_subscriber(THERE).callback(move |sample| {
-        let message = sample.payload().to_bytes();
-        read(&message);
+    let back = engine::Sender::declare(session, which, BACK)?;
+    let echoing = engine::receive(session, which, THERE, move |message| {
+        read(message);
         // Whoever asked may have gone.
-        let _ = back.put(message.to_vec()).wait();
-    });
-    let _echo = echo.wait().map_err(failed)?;
-    let counted = Arc::new(std::sync::Mutex::new(Counted::default()));
+        let _ = back.send(message.to_vec());
+    })?;
+    let counted = Arc::new(Mutex::new(Counted::default()));
     let counting = Arc::clone(&counted);
-    let lock = |counted: &std::sync::Mutex<Counted>| {
-        std::mem::take(&mut *counted.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    let lock = |counted: &Mutex<Counted>| {
+        std::mem::take(&mut *counted.lock().unwrap_or_else(PoisonError::into_inner))
     };
-    let stream = session.declare_subscriber(STREAM).callback(move |sample| {
-        let mut counted = counting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        counted.count(&sample.payload().to_bytes());
-    });
-    let _stream = stream.wait().map_err(failed)?;
+    let streaming = engine::receive(session, which, STREAM, move |message| {
+        counting.lock().unwrap_or_else(PoisonError::into_inner).count(message);
+    })?;
     println!("{}", link.addresses().join(" "));
     for line in std::io::stdin().lock().lines() {
         line?;
         std::thread::sleep(SILENCE);
         lock(&counted).say()?;
     }
+    drop((echoing, streaming));
     Ok(())
 }
 

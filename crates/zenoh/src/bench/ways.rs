@@ -8,11 +8,9 @@ use std::time::{Duration, Instant};
 
 use tidepost::{Node, Overflow, Publisher, Subscriber};
 use tidepost_zenoh::{Network, Settings, Zenoh};
-use zenoh::Wait;
-use zenoh::pubsub::Publisher as EnginePublisher;
-use zenoh::qos::CongestionControl;
 
 use super::PART_COMMAND;
+use super::engine::{self, Which};
 use super::parts::{BACK, STREAM, THERE, message, read};
 use crate::Failure;
 
@@ -99,43 +97,39 @@ impl Drop for Place {
 /// All ways, ready to be measured.
 pub fn ways() -> Result<Vec<Box<dyn Way>>, Failure> {
     Ok(vec![
-        Box::new(Engine::new()?),
+        Box::new(Engine::new(Which::Bare, "engine", "engine")?),
+        Box::new(Engine::new(Which::Reliable, "reliable", "reliable-engine")?),
         Box::new(Programs::with_networks()?),
         Box::new(Programs::with_gateways()?),
     ])
 }
 
 struct Engine {
-    there: EnginePublisher<'static>,
-    stream: EnginePublisher<'static>,
+    name: &'static str,
+    there: engine::Sender,
+    stream: engine::Sender,
     back: mpsc::Receiver<Instant>,
     part: Part,
+    _receiving: engine::Receiving,
     _link: Zenoh,
 }
 
 impl Engine {
-    fn new() -> Result<Self, Failure> {
-        let mut part = Part::start(&["engine"])?;
+    fn new(which: Which, name: &'static str, part: &str) -> Result<Self, Failure> {
+        let mut part = Part::start(&[part])?;
         let connect = part.hear()?.split(' ').map(str::to_owned).collect();
         let link = Zenoh::open(&Settings { connect, ..Settings::default() })?;
         let session = link.session();
-        let failed = |error: zenoh::Error| error.to_string();
         let (came, back) = mpsc::channel();
-        let subscriber = session.declare_subscriber(BACK).callback(move |sample| {
-            read(&sample.payload().to_bytes());
+        let receiving = engine::receive(session, which, BACK, move |message| {
+            read(message);
             // Nobody waits any more if this fails.
             let _ = came.send(Instant::now());
-        });
-        subscriber.background().wait().map_err(failed)?;
-        let publisher = |key| {
-            session.declare_publisher(key).congestion_control(CongestionControl::Block).wait().map_err(failed)
-        };
-        let (there, stream) = (publisher(THERE)?, publisher(STREAM)?);
+        })?;
+        let there = engine::Sender::declare(session, which, THERE)?;
+        let stream = engine::Sender::declare(session, which, STREAM)?;
         let start = Instant::now();
-        let is_matched = |publisher: &EnginePublisher<'_>| {
-            publisher.matching_status().wait().is_ok_and(|status| status.matching())
-        };
-        while !(is_matched(&there) && is_matched(&stream)) {
+        while !(there.is_matched() && stream.is_matched()) {
             if start.elapsed() > PATIENCE {
                 return Err("the other end is not reached".into());
             }
@@ -143,24 +137,24 @@ impl Engine {
         }
         // The way back may not be known there yet.
         std::thread::sleep(Duration::from_millis(500));
-        Ok(Self { there, stream, back, part, _link: link })
+        Ok(Self { name, there, stream, back, part, _receiving: receiving, _link: link })
     }
 }
 
 impl Way for Engine {
     fn name(&self) -> &'static str {
-        "engine"
+        self.name
     }
 
     fn to_and_fro(&mut self, message: &[u8]) -> Result<Duration, Failure> {
         let start = Instant::now();
-        self.there.put(message.to_vec()).wait().map_err(|error| error.to_string())?;
+        self.there.send(message.to_vec())?;
         Ok(self.back.recv_timeout(PATIENCE)? - start)
     }
 
     fn stream(&mut self, size: usize, messages: usize) -> Result<(u64, Duration), Failure> {
         for number in 0..messages {
-            self.stream.put(message(size, number as u64)).wait().map_err(|error| error.to_string())?;
+            self.stream.send(message(size, number as u64))?;
         }
         self.part.ask()
     }

@@ -57,12 +57,12 @@ impl CallHead {
     }
 
     /// What goes along with a question that has come in, and who asks if he says so.
-    pub(super) fn of(frame: &Frame) -> Result<(Self, Option<CallId>), String> {
+    pub(super) fn of(attachment: &[u8]) -> Result<(Self, Option<CallId>), String> {
         let usual = Self { want: Want::Answer, patience: USUAL, number: 0 };
-        let Some(envelope) = Envelope::of(frame).map_err(|error| error.to_string())? else {
+        let Some(envelope) = Envelope::of(attachment).map_err(|error| error.to_string())? else {
             return Ok((usual, None));
         };
-        let bytes = frame.attachment.get(BEGIN..BEGIN + BYTES).ok_or("it says not what is wanted")?;
+        let bytes = attachment.get(BEGIN..BEGIN + BYTES).ok_or("it says not what is wanted")?;
         let want = match bytes[0] {
             0 => Want::Answer,
             1 => Want::Nothing,
@@ -100,16 +100,16 @@ mod tests {
         };
         let head = CallHead { want: Want::Parts, patience: Duration::from_millis(1500), number: 9 };
         let mut frame = Frame { attachment: head.attach(envelope), ..Frame::default() };
-        assert_eq!(CallHead::of(&frame), Ok((head, Some((sender, 9)))));
+        assert_eq!(CallHead::of(&frame.attachment), Ok((head, Some((sender, 9)))));
         frame.attachment[64] = 3;
-        assert!(CallHead::of(&frame).is_err());
+        assert!(CallHead::of(&frame.attachment).is_err());
         frame.attachment.truncate(80);
-        assert!(CallHead::of(&frame).is_err());
+        assert!(CallHead::of(&frame.attachment).is_err());
     }
 
     #[test]
     fn who_says_nothing_wants_one_answer() {
-        let (head, who) = CallHead::of(&Frame::default()).expect("that is allowed");
+        let (head, who) = CallHead::of(&[]).expect("that is allowed");
         assert_eq!((head.want, who), (Want::Answer, None));
     }
 }

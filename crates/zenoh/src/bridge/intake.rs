@@ -12,7 +12,7 @@ use super::context::Context;
 use super::port::{Counters, PortError};
 use super::worker::{Running, SLICE, Stop, Worker};
 use crate::envelope::Envelope;
-use crate::link::{Answer, Frame, LinkError, Quality, Source, Waited, Whom};
+use crate::link::{Answer, Arrived, Frame, LinkError, Quality, Source, Waited, Whom};
 use crate::room::{Room, Taken};
 
 /// How long those who have sent before may take to say what they keep.
@@ -26,9 +26,9 @@ pub(super) trait Intake: Send + 'static {
     /// Takes a frame, however long that takes, unless it is to stop.
     fn take(&mut self, frame: Frame, envelope: Option<Envelope>, stop: &Stop) -> Result<(), PortError>;
 
-    /// Takes a frame if that needs no wait, nothing new and no word about it; gives it back otherwise.
-    fn take_at_once(&mut self, frame: Frame, _envelope: Option<Envelope>) -> Option<Frame> {
-        Some(frame)
+    /// Takes a frame if that needs no wait, nothing new and no word about it: whether it has.
+    fn take_at_once(&mut self, _arrived: &Arrived<'_>, _envelope: Option<Envelope>) -> bool {
+        false
     }
 
     /// So many frames found no room: those that have no number are missed by nobody else.
@@ -59,7 +59,7 @@ pub(super) fn open<I: Intake>(
     let gate = Arc::new(Mutex::new(Gate { intake, is_open: false }));
     let at_once = {
         let (context, gate) = (Arc::clone(context), Arc::clone(&gate));
-        move |frame| take_at_once(&context, &gate, frame)
+        move |arrived: &Arrived<'_>| take_at_once(&context, &gate, arrived)
     };
     let key = context.key(pattern, name)?;
     let source = context.link.source(&key, quality, context.options.room_bytes, Box::new(at_once))?;
@@ -75,16 +75,14 @@ pub(super) fn open<I: Intake>(
     Ok(Running::new(worker, counters, Vec::new()))
 }
 
-fn take_at_once<I: Intake>(context: &Context, gate: &Mutex<Gate<I>>, frame: Frame) -> Option<Frame> {
+fn take_at_once<I: Intake>(context: &Context, gate: &Mutex<Gate<I>>, arrived: &Arrived<'_>) -> bool {
     // While it is taken otherwise, a frame is being taken that came before.
-    let Ok(mut gate) = gate.try_lock() else { return Some(frame) };
-    if !gate.is_open {
-        return Some(frame);
-    }
-    match Envelope::of(&frame) {
-        Ok(envelope) if is_own(context, envelope) => None,
-        Ok(envelope) => gate.intake.take_at_once(frame, envelope),
-        Err(_) => Some(frame),
+    let Ok(mut gate) = gate.try_lock() else { return false };
+    match Envelope::of(arrived.attachment) {
+        Ok(envelope) if gate.is_open => {
+            is_own(context, envelope) || gate.intake.take_at_once(arrived, envelope)
+        }
+        _ => false,
     }
 }
 
@@ -162,7 +160,7 @@ impl<I: Intake> Taking<I> {
     }
 
     fn take(&self, intake: &mut I, frame: Frame, stop: &Stop) {
-        let taken = match Envelope::of(&frame) {
+        let taken = match Envelope::of(&frame.attachment) {
             Ok(envelope) if is_own(&self.context, envelope) => Ok(()),
             Ok(envelope) => intake.take(frame, envelope, stop),
             Err(error) => Err(error.into()),

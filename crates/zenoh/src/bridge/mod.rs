@@ -25,7 +25,7 @@ mod topic;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -137,7 +137,7 @@ impl Bridge {
     pub fn start(link: SharedLink, options: BridgeOptions) -> Result<Self, BridgeError> {
         check_name("realm", &options.realm)?;
         check_name("machine", &options.machine)?;
-        let node = Node::builder().name(NODE_NAME).directory(&options.directory).open()?;
+        let node = open_node(NODE_NAME, &options.directory)?;
         let context = Arc::new(Context::new(node, link, options)?);
         let is_stopping = Arc::new(AtomicBool::new(false));
         let work = Work::new(Arc::clone(&context), Arc::clone(&is_stopping));
@@ -161,6 +161,11 @@ impl Drop for Bridge {
             drop(thread.join());
         }
     }
+}
+
+/// A node of a bridge. Its threads leave the processor to the engine's, for which they wait.
+fn open_node(name: &str, directory: &Path) -> Result<Node, OpenError> {
+    Node::builder().name(name).directory(directory).busy_wait(false).open()
 }
 
 fn check_name(what: &'static str, name: &str) -> Result<(), BridgeError> {

@@ -223,7 +223,7 @@ impl Pushing {
 
     fn push(&mut self, question: &dyn Question, patience: Duration) -> Result<(), PortError> {
         let frame = question.frame();
-        let envelope = Envelope::of(frame)?;
+        let envelope = Envelope::of(&frame.attachment)?;
         let item_type = self.context.type_of(&frame.encoding)?;
         types::check_length(&item_type, frame.payload.len())?;
         let is_known = self.producer.as_ref().is_some_and(|(encoding, _)| *encoding == frame.encoding);

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tidepost::{Node, OpenError};
 
-use super::NODE_NAME;
+use super::{NODE_NAME, open_node};
 use crate::envelope::DomainId;
 
 /// What stands for clients of the engine that are no programs of ours.
@@ -96,7 +96,7 @@ impl Remotes {
         if let Some(node) = state.nodes.get(&name) {
             return Ok(node.clone());
         }
-        let node = Node::builder().name(name.clone()).directory(&self.directory).open()?;
+        let node = open_node(&name, &self.directory)?;
         state.nodes.insert(name, node.clone());
         Ok(node)
     }

@@ -68,7 +68,7 @@ fn a_client_of_the_engine_asks_for_it() {
     }
     let client = Zenoh::open(&Settings { connect: gateway.addresses(), ..Settings::default() });
     let client = client.expect("it is an address");
-    let _source = client.source("tidepost/t/t", Quality::Lossy, 1000, Box::new(|_| None)).expect("it may");
+    let _source = client.source("tidepost/t/t", Quality::Lossy, 1000, Box::new(|_| true)).expect("it may");
     until("it is told", || {
         let answers = ask(&client, Whom::All, "tidepost/t/t", Default::default(), PATIENCE).expect("it may");
         let payload = |answer| match answer {

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use tidepost_zenoh::{Answer, Frame, Link, LinkError, Quality, Sent, Settings, Source, Waited, Whom, Zenoh};
+use tidepost_zenoh::{
+    Answer, Arrived, Frame, Link, LinkError, Quality, Sent, Settings, Source, Waited, Whom, Zenoh,
+};
 
 use crate::shim::Shim;
 use crate::stage::{PATIENCE, listening, until};
@@ -37,7 +39,7 @@ fn received(source: &dyn Source) -> Frame {
 
 /// What comes to this end, in whatever order it is asked for.
 fn source(link: &dyn Link, expression: &str, quality: Quality, room: usize) -> Arc<dyn Source> {
-    link.source(expression, quality, room, Box::new(Some)).expect("it may")
+    link.source(expression, quality, room, Box::new(|_| false)).expect("it may")
 }
 
 fn check_frames([one, other]: [&dyn Link; 2]) {
@@ -96,12 +98,12 @@ fn check_bounds([one, other]: [&dyn Link; 2]) {
 fn check_at_once([one, other]: [&dyn Link; 2]) {
     let sink = one.sink("realm/at-once", RELIABLE, ROOM).expect("it may");
     let (taken, took) = mpsc::channel();
-    let on_frame = move |frame: Frame| {
-        if frame.payload == [3] {
-            return Some(frame);
+    let on_frame = move |arrived: &Arrived<'_>| {
+        if arrived.payload == [3] {
+            return false;
         }
-        taken.send(frame.payload[0]).expect("it is waited for");
-        None
+        taken.send(arrived.payload[0]).expect("it is waited for");
+        true
     };
     let source = other.source("realm/at-once", RELIABLE, ROOM, Box::new(on_frame)).expect("it may");
     until("it is received there", || sink.has_receivers());

@@ -16,7 +16,7 @@ use crate::bridge::jobs::{Crew, Job};
 use crate::bridge::port::{Counters, Port, PortError};
 use crate::bridge::worker::Stop;
 use crate::envelope::Sender;
-use crate::link::{Frame, Kept, Quality, Question};
+use crate::link::{Arrived, Frame, Kept, Quality, Question};
 use crate::types::{self, Declared};
 
 /// Calls from other machines that are answered at once.
@@ -92,13 +92,13 @@ impl Port for ServiceOut {
 /// Ends calls that are given up elsewhere, as long as what is returned is kept.
 fn end_cancelled(context: &Context, name: &str, running: &Running) -> Result<Kept, PortError> {
     let running = Arc::clone(running);
-    let end = move |frame: Frame| {
-        if let Ok((_, Some(id))) = CallHead::of(&frame)
+    let end = move |arrived: &Arrived<'_>| {
+        if let Ok((_, Some(id))) = CallHead::of(arrived.attachment)
             && let Some(handle) = lock(&running).remove(&id)
         {
             handle.cancel();
         }
-        None
+        true
     };
     // Each is taken at once, so that none waits there.
     let source = context.link.source(&cancel_key(context, name), Quality::Lossy, 0, Box::new(end))?;
@@ -119,7 +119,7 @@ struct Answering {
 impl Answering {
     fn answer(&mut self, job: &Job, stop: &Stop) {
         let question = &*job.question;
-        match CallHead::of(question.frame()) {
+        match CallHead::of(&question.frame().attachment) {
             Ok((head, id)) => {
                 let patience = head.patience.saturating_sub(job.since.elapsed());
                 if let Err(error) = self.pass_on(question, CallHead { patience, ..head }, id, stop) {

@@ -14,7 +14,7 @@ use crate::bridge::intake::{self, Intake};
 use crate::bridge::port::{Counters, PortError};
 use crate::bridge::worker::{Running, SLICE, Stop};
 use crate::envelope::{DomainId, Envelope, Sender};
-use crate::link::{Frame, Quality};
+use crate::link::{Arrived, Frame, Quality};
 use crate::types;
 
 /// Publishers of one topic on other machines that are told apart.
@@ -112,20 +112,15 @@ impl Intake for Publishing {
         Ok(())
     }
 
-    fn take_at_once(&mut self, frame: Frame, envelope: Option<Envelope>) -> Option<Frame> {
+    fn take_at_once(&mut self, arrived: &Arrived<'_>, envelope: Option<Envelope>) -> bool {
         let sequence = envelope.map(|envelope| envelope.sequence);
-        let is_known = |standin: &&mut Standin| standin.encoding == frame.encoding;
+        let is_easy = !arrived.is_farewell && arrived.payload.len() <= AT_ONCE_BYTES_MAX && self.missed == 0;
+        let is_known = |standin: &&mut Standin| standin.encoding == *arrived.encoding;
         let standin = self.publishers.get_mut(&origin_of(envelope)).filter(is_known);
-        let is_easy = !frame.is_farewell && frame.payload.len() <= AT_ONCE_BYTES_MAX && self.missed == 0;
-        match standin.filter(|_| is_easy) {
-            Some(standin) => {
-                match standin.publish(&frame.payload, sequence, Duration::ZERO, &self.counters) {
-                    Ok(true) => None,
-                    Ok(false) | Err(_) => Some(frame),
-                }
-            }
-            None => Some(frame),
-        }
+        standin.filter(|_| is_easy).is_some_and(|standin| {
+            // What cannot be published at once is, or refused, by the thread that may wait.
+            standin.publish(arrived.payload, sequence, Duration::ZERO, &self.counters).unwrap_or(false)
+        })
     }
 
     fn miss(&mut self, frames: u64) {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use tidepost::{Copied, EndpointId, Overflow, ReceiveError, Sample, Subscriber, TypeDescriptor, Untyped};
+use tidepost::{EndpointId, Overflow, ReceiveError, Sample, Subscriber, TypeDescriptor, Untyped};
 
 use crate::bridge::context::{Context, sender_of};
 use crate::bridge::kept::History;
@@ -89,7 +89,7 @@ pub(super) fn start(
     counters: &Arc<Counters>,
     manners: &Arc<Manners>,
 ) -> Result<Worker, PortError> {
-    let subscriber = context.node.topic_dyn(name).copied().subscriber()?;
+    let subscriber = context.node.topic_dyn(name).subscriber()?;
     let handle = subscriber.handle();
     let passing = Arc::new(Passing {
         context: Arc::clone(context),
@@ -115,7 +115,7 @@ type Senders = HashMap<EndpointId, (Arc<str>, Manner)>;
 
 /// What the thread that leads has before it.
 struct Desk {
-    subscriber: Option<Subscriber<Untyped, Copied>>,
+    subscriber: Option<Subscriber<Untyped>>,
     senders: Senders,
 }
 

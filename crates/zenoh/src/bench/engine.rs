@@ -1,0 +1,97 @@
+//! The engine alone, as a program would use it.
+
+use std::time::Duration;
+
+use zenoh::qos::CongestionControl;
+use zenoh::{Session, Wait};
+use zenoh_ext::{
+    AdvancedPublisher, AdvancedPublisherBuilderExt, AdvancedSubscriberBuilderExt, CacheConfig,
+    MissDetectionConfig, RecoveryConfig,
+};
+
+use crate::Failure;
+
+/// Messages that are kept to be sent again: as many as the link keeps.
+const CACHE: usize = 1024;
+/// How often a receiver asks for more, as the link does.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// How the engine is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// As fast as it is: nothing is kept, and messages are taken on its own thread.
+    Bare,
+    /// As the link uses it: what is lost is sent again; and messages are received by a thread, as programs do.
+    Reliable,
+}
+
+/// Sends under one key.
+pub enum Sender {
+    Bare(zenoh::pubsub::Publisher<'static>),
+    Reliable(AdvancedPublisher<'static>),
+}
+
+fn failed(error: zenoh::Error) -> Failure {
+    error.to_string().into()
+}
+
+impl Sender {
+    pub fn declare(session: &Session, which: Which, key: &'static str) -> Result<Self, Failure> {
+        let declared = session.declare_publisher(key).congestion_control(CongestionControl::Block);
+        Ok(match which {
+            Which::Bare => Self::Bare(declared.wait().map_err(failed)?),
+            Which::Reliable => {
+                let declared = declared.advanced().cache(CacheConfig::default().max_samples(CACHE));
+                let declared = declared.sample_miss_detection(MissDetectionConfig::default());
+                Self::Reliable(declared.wait().map_err(failed)?)
+            }
+        })
+    }
+
+    pub fn send(&self, message: Vec<u8>) -> Result<(), Failure> {
+        match self {
+            Self::Bare(publisher) => publisher.put(message).wait(),
+            Self::Reliable(publisher) => publisher.put(message).wait(),
+        }
+        .map_err(failed)
+    }
+
+    pub fn is_matched(&self) -> bool {
+        let status = match self {
+            Self::Bare(publisher) => publisher.matching_status().wait(),
+            Self::Reliable(publisher) => publisher.matching_status().wait(),
+        };
+        status.is_ok_and(|status| status.matching())
+    }
+}
+
+/// What receives, as long as it is kept.
+pub type Receiving = Box<dyn std::any::Any>;
+
+/// Hands each message under a key to `take`.
+pub fn receive(
+    session: &Session,
+    which: Which,
+    key: &'static str,
+    mut take: impl FnMut(&[u8]) + Send + 'static,
+) -> Result<Receiving, Failure> {
+    let declared = session.declare_subscriber(key);
+    if which == Which::Bare {
+        let take = std::sync::Mutex::new(take);
+        let declared = declared.callback(move |sample| {
+            let mut take = take.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            take(&sample.payload().to_bytes());
+        });
+        return Ok(Box::new(declared.wait().map_err(failed)?));
+    }
+    let recovery = RecoveryConfig::default().periodic_queries(ASK_EVERY);
+    let subscriber = declared.advanced().recovery(recovery).wait().map_err(failed)?;
+    let received = subscriber.handler().clone();
+    std::thread::spawn(move || {
+        // It ends with the subscriber.
+        while let Ok(sample) = received.recv() {
+            take(&sample.payload().to_bytes());
+        }
+    });
+    Ok(Box::new(subscriber))
+}
