@@ -7,7 +7,7 @@ use super::Node;
 use super::domain::{Domain, Location, Name};
 use super::error::OpenError;
 use super::network::Network;
-use super::shared::Life;
+use super::shared::{Kind, Life};
 
 /// Options of a node; [`Node::builder`] makes it.
 #[derive(Clone, Debug)]
@@ -15,8 +15,7 @@ use super::shared::Life;
 pub struct NodeBuilder {
     name: String,
     location: Location,
-    has_control_thread: bool,
-    waits_busily: bool,
+    kind: Kind,
     network: Option<Arc<dyn Network>>,
 }
 
@@ -25,8 +24,7 @@ impl Default for NodeBuilder {
         Self {
             name: "node".to_owned(),
             location: Location::default(),
-            has_control_thread: true,
-            waits_busily: true,
+            kind: Kind { has_thread: true, waits_busily: true, is_gateway: false },
             network: None,
         }
     }
@@ -52,15 +50,24 @@ impl NodeBuilder {
 
     /// Whether a thread of its own serves the node. Without one, the program calls [`Node::dispatch`] whenever the
     /// node's descriptor is readable; calls that block do it meanwhile.
-    pub fn control_thread(self, has_control_thread: bool) -> Self {
-        Self { has_control_thread, ..self }
+    pub fn control_thread(mut self, has_control_thread: bool) -> Self {
+        self.kind.has_thread = has_control_thread;
+        self
     }
 
     /// Whether calls that wait for a message poll for some 20 µs before they sleep; they do unless chosen. Where they do not, a message is
     /// later by what it takes to wake a thread, some 5 to 50 µs, and the processor is left to others: with few processors and
     /// many who wait, that may be who sends it. Wait sets and [`select`](crate::select) poll all the same.
-    pub fn busy_wait(self, waits_busily: bool) -> Self {
-        Self { waits_busily, ..self }
+    pub fn busy_wait(mut self, waits_busily: bool) -> Self {
+        self.kind.waits_busily = waits_busily;
+        self
+    }
+
+    /// Whether the node passes on what it receives, to or from somewhere else; it does not unless chosen. Endpoints of such nodes do not
+    /// meet each other: what one has brought in is not carried out by another, and back, and so on for ever.
+    pub fn gateway(mut self, is_gateway: bool) -> Self {
+        self.kind.is_gateway = is_gateway;
+        self
     }
 
     /// The network that carries the node's domain beyond this machine, as long as the node lives. One at a time does that for a
@@ -76,7 +83,7 @@ impl NodeBuilder {
     pub fn open(self) -> Result<Node, OpenError> {
         let name = Name::new(&self.name)?;
         let domain = Domain::open(&self.location)?;
-        let node = Node { life: Life::begin(name, domain, (self.has_control_thread, self.waits_busily))? };
+        let node = Node { life: Life::begin(name, domain, self.kind)? };
         if let Some(network) = self.network {
             let joined = network.join(node.directory(), node.name());
             node.life.keep(joined.map_err(|error| OpenError::Network { reason: error.to_string() })?);

@@ -24,6 +24,8 @@ pub(crate) struct Peer {
     pub(crate) name: Arc<str>,
     /// For people.
     pub(crate) pid: u32,
+    /// Whether it passes on what it receives.
+    pub(crate) is_gateway: bool,
     pub(crate) bell: Arc<PeerBell>,
 }
 

@@ -37,8 +37,7 @@ pub(crate) struct NodeShared {
     epoll: Arc<Epoll>,
     wake: Wake,
     process: Process,
-    has_thread: bool,
-    waits_busily: bool,
+    kind: Kind,
     is_stopping: AtomicBool,
     is_shut_down: AtomicBool,
     /// Held by who looks at the whole domain.
@@ -55,6 +54,17 @@ pub(crate) struct NodeShared {
     ended_pairs: Mutex<Vec<(EndpointId, EndpointId)>>,
     /// Hubs that have something to do, outside of all locks.
     to_attend: Mutex<Vec<Arc<dyn Hub>>>,
+}
+
+/// What kind of node it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    /// Whether a thread of its own serves it.
+    pub(super) has_thread: bool,
+    /// Whether who waits for messages polls for a while.
+    pub(super) waits_busily: bool,
+    /// Whether it passes on what it receives.
+    pub(super) is_gateway: bool,
 }
 
 /// A number that rises whenever a node's sockets have been served.
@@ -144,12 +154,12 @@ impl NodeShared {
 
     /// How often whoever waits looks before it sleeps, where others do so `usually`.
     pub(crate) fn looks_before_sleep(&self, usually: u32) -> u32 {
-        if self.waits_busily { usually } else { 1 }
+        if self.kind.waits_busily { usually } else { 1 }
     }
 
     /// Whether a thread serves the node; if not, who waits has to do it with [`NodeShared::wait`].
     pub(crate) fn has_thread(&self) -> bool {
-        self.has_thread
+        self.kind.has_thread
     }
 
     /// The identity of a new endpoint.
@@ -276,7 +286,7 @@ impl NodeShared {
         timeout: Duration,
         mut is_done: impl FnMut(&Control) -> bool,
     ) -> Result<(), EndpointError> {
-        if !self.has_thread {
+        if !self.kind.has_thread {
             let deadline = Deadline::after(timeout);
             loop {
                 let round = self.round();
@@ -361,7 +371,7 @@ impl NodeShared {
     /// What has just been done may be news for an endpoint of this node. Its futex has been woken; who waits in
     /// [`NodeShared::wait`] is woken here.
     fn wake_waiters(&self) {
-        if !self.has_thread {
+        if !self.kind.has_thread {
             self.wake.signal();
         }
     }
@@ -500,16 +510,11 @@ pub(super) struct Life {
 
 impl Life {
     /// Joins the domain and starts to serve.
-    /// A node, and whether it has a thread of its own and its endpoints wait busily.
-    pub(super) fn begin(
-        name: Name,
-        domain: Domain,
-        (has_thread, waits_busily): (bool, bool),
-    ) -> Result<Arc<Self>, OpenError> {
+    pub(super) fn begin(name: Name, domain: Domain, kind: Kind) -> Result<Arc<Self>, OpenError> {
         // Whoever sleeps on our publishers may rely on barriers reaching us.
         let _ = Fencing::of_this_process();
-        let shared = Arc::new(assemble(name, domain, (has_thread, waits_busily))?);
-        let thread = if has_thread { Some(start_thread(&shared)?) } else { None };
+        let shared = Arc::new(assemble(name, domain, kind)?);
+        let thread = if kind.has_thread { Some(start_thread(&shared)?) } else { None };
         Ok(Arc::new(Self { shared, thread, network: OnceLock::new() }))
     }
 
@@ -524,11 +529,7 @@ impl Life {
     }
 }
 
-fn assemble(
-    name: Name,
-    domain: Domain,
-    (has_thread, waits_busily): (bool, bool),
-) -> Result<NodeShared, OpenError> {
+fn assemble(name: Name, domain: Domain, kind: Kind) -> Result<NodeShared, OpenError> {
     let system = |action: &str| {
         let action = action.to_owned();
         move |source| OpenError::System { action, source }
@@ -543,7 +544,7 @@ fn assemble(
     let introduction =
         Introduction { name: name.clone(), pid, pidfd: Arc::new(pidfd), bell: Arc::clone(&bell) };
     let own_bell = Arc::new(bell.as_peer(Arc::clone(wake.descriptor())));
-    let own = Peer { node: id, name: name.shared(), pid, bell: own_bell };
+    let own = Peer { node: id, name: name.shared(), pid, is_gateway: kind.is_gateway, bell: own_bell };
     let membership = Membership::new(domain, id, &name)?;
     let control = Control::new(own, introduction, membership, Arc::clone(&epoll), wake.clone())
         .map_err(system("watch the node's socket"))?;
@@ -555,8 +556,7 @@ fn assemble(
         epoll,
         wake,
         process: Process::current(),
-        has_thread,
-        waits_busily,
+        kind,
         is_stopping: AtomicBool::new(false),
         is_shut_down: AtomicBool::new(false),
         inspector: Mutex::default(),

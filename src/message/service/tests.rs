@@ -214,7 +214,8 @@ fn streams_that_are_no_lanes_or_lose_messages_are_refused() {
     let scene = Scene::new("no-lane");
     let bell =
         scene.there.shared().bell().as_peer(Wake::new().expect("eventfds are left").descriptor().clone());
-    let peer = Peer { node: scene.there.id(), name: "there".into(), pid: 0, bell: bell.into() };
+    let peer =
+        Peer { node: scene.there.id(), name: "there".into(), pid: 0, is_gateway: false, bell: bell.into() };
     let other = EndpointId { node: scene.here.id(), number: 7777 };
     let lane = scene.server.core.hub.lane(other, None).expect("there is memory").expect("it is fresh");
     let offer = lane.offer().expect("nobody has joined it");

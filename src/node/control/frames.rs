@@ -31,6 +31,10 @@ impl Control {
         match frame {
             Frame::Seek { inlet, role, channel } => {
                 belongs(inlet, peer)?;
+                if self.avoids(peer) {
+                    self.send(number, &Frame::Done { endpoint: inlet });
+                    return Ok(());
+                }
                 self.serve_seeker(peer.node, &channel);
                 for offer in self.offers(&channel) {
                     self.send(number, &Frame::Offer(Box::new(offer)));
@@ -96,7 +100,8 @@ impl Control {
 
     /// A peer's outlet offers itself: each inlet of its channel that is not paired with it takes it up or refuses.
     fn take_up(&mut self, number: u64, peer: &Peer, offer: &Offer) {
-        let fitting = self.inlets.values().filter(|inlet| *inlet.channel() == offer.channel);
+        let is_for_us = !self.avoids(peer);
+        let fitting = self.inlets.values().filter(|inlet| is_for_us && *inlet.channel() == offer.channel);
         let fresh: Vec<_> =
             fitting.filter(|inlet| !self.pairs.contains_key(&(offer.outlet, inlet.id()))).cloned().collect();
         for inlet in fresh {

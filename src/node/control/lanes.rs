@@ -150,7 +150,8 @@ impl Control {
     /// A peer's hub offers a lane to an inlet of ours. If that belongs to a hub itself, that opens one in return.
     pub(super) fn take_up_lane(&mut self, number: u64, peer: &Peer, offer: &Offer, lane: &Lane) {
         let inlet = self.inlets.get(&lane.to.number).filter(|inlet| inlet.id() == lane.to);
-        let inlet = inlet.filter(|inlet| *inlet.channel() == offer.channel).cloned();
+        let is_for_us = !self.avoids(peer);
+        let inlet = inlet.filter(|inlet| is_for_us && *inlet.channel() == offer.channel).cloned();
         let Some(inlet) = inlet else {
             return self.send(number, &Frame::PairLeft { outlet: offer.outlet, inlet: lane.to });
         };

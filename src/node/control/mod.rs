@@ -283,6 +283,11 @@ impl Control {
         self.connections.values().filter_map(Connection::peer)
     }
 
+    /// Whether our endpoints and this peer's do not meet.
+    pub(super) fn avoids(&self, peer: &Peer) -> bool {
+        self.own.is_gateway && peer.is_gateway
+    }
+
     fn hello(&self) -> Frame {
         Frame::Hello(Hello {
             version_min: PROTOCOL_VERSION_MIN,
@@ -290,6 +295,7 @@ impl Control {
             node: self.own.node,
             name: self.introduction.name.as_str().to_owned(),
             pid: self.introduction.pid,
+            is_gateway: self.own.is_gateway,
             pidfd: Arc::clone(&self.introduction.pidfd),
             bell: self.introduction.bell.memories().swap_remove(0),
             eventfd: Arc::clone(self.wake.descriptor()),

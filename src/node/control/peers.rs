@@ -154,7 +154,8 @@ impl Control {
             self.epoll.remove(&hello.pidfd);
             return Ok(());
         }
-        let peer = Peer { node: hello.node, name: hello.name.into(), pid: hello.pid, bell: Arc::new(bell) };
+        let (node, name, pid) = (hello.node, hello.name.into(), hello.pid);
+        let peer = Peer { node, name, pid, is_gateway: hello.is_gateway, bell: Arc::new(bell) };
         self.by_node.insert(peer.node, number);
         let reply = (!is_answer).then(|| self.hello());
         let bells = self.introduction.bell.memories().into_iter().zip(0..).skip(1);

@@ -34,6 +34,8 @@ pub(crate) struct Hello {
     pub(crate) name: String,
     /// For people only.
     pub(crate) pid: u32,
+    /// Whether it passes on what it receives.
+    pub(crate) is_gateway: bool,
     pub(crate) pidfd: Arc<OwnedFd>,
     pub(crate) bell: Arc<OwnedFd>,
     /// Wakes whoever serves the node.
@@ -283,14 +285,15 @@ impl Frame {
 impl Hello {
     fn write(&self, writer: &mut Writer) -> Vec<Arc<OwnedFd>> {
         writer.u16(self.version_min).u16(self.version).node(self.node).text(&self.name).u32(self.pid);
+        writer.u8(u8::from(self.is_gateway));
         [&self.pidfd, &self.bell, &self.eventfd].map(Arc::clone).into()
     }
 
     fn read(stranger: Stranger, reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let Stranger { version_min, version, node, name } = stranger;
-        let pid = reader.u32()?;
+        let (pid, is_gateway) = (reader.u32()?, reader.u8()? != 0);
         let (pidfd, bell, eventfd) = (reader.descriptor()?, reader.descriptor()?, reader.descriptor()?);
-        Ok(Self { version_min, version, node, name, pid, pidfd, bell, eventfd })
+        Ok(Self { version_min, version, node, name, pid, is_gateway, pidfd, bell, eventfd })
     }
 }
 

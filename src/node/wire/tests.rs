@@ -76,6 +76,7 @@ fn frames() -> Vec<Frame> {
         node: NodeId::from_bits(3),
         name: "n".to_owned(),
         pid: 4,
+        is_gateway: true,
         pidfd: null(),
         bell: null(),
         eventfd: null(),

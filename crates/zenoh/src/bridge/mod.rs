@@ -163,9 +163,9 @@ impl Drop for Bridge {
     }
 }
 
-/// A node of a bridge. Its threads leave the processor to the engine's, for which they wait.
+/// A node of a bridge: what comes in by one goes out by none. Its threads leave the processor to the engine's, for which they wait.
 fn open_node(name: &str, directory: &Path) -> Result<Node, OpenError> {
-    Node::builder().name(name).directory(directory).busy_wait(false).open()
+    Node::builder().name(name).directory(directory).gateway(true).busy_wait(false).open()
 }
 
 fn check_name(what: &'static str, name: &str) -> Result<(), BridgeError> {

@@ -1,0 +1,97 @@
+//! The fear: who gives and takes under one name on several machines gets back what he gave, or what others gave twice, or for ever.
+
+use std::time::Duration;
+
+use tidepost::{Node, Overflow};
+
+use crate::faults::{publisher, subscriber};
+use crate::stage::{Domain, PATIENCE, Pair, connecting, listening, until};
+
+#[test]
+fn all_talk_on_one_topic_and_hear_each_message_once() {
+    let domains = ["a", "b", "c"].map(Domain::new);
+    let first = domains[0].gateway(&listening());
+    let others = [&domains[1], &domains[2]].map(|domain| domain.gateway(&connecting(&first)));
+    let nodes = domains.each_ref().map(Domain::node);
+    let mut publishers = nodes.each_ref().map(|node| publisher(node, "chat"));
+    let mut subscribers = nodes.each_ref().map(|node| subscriber(node, "chat"));
+    for publisher in &mut publishers {
+        publisher.wait_for_subscribers(2, PATIENCE).expect("the gateway subscribes");
+    }
+    until("all see all", || others.iter().all(|gateway| gateway.status().machines.len() == 2));
+    std::thread::sleep(Duration::from_millis(500));
+    for number in 0..10 {
+        for (index, publisher) in (0..).zip(&mut publishers) {
+            publisher.send(&(100 * index + number)).expect("there is room");
+        }
+    }
+    for subscriber in &mut subscribers {
+        let mut got = Vec::new();
+        while let Some(sample) =
+            subscriber.recv_timeout(Duration::from_millis(500)).expect("receiving succeeds")
+        {
+            got.push(*sample);
+        }
+        got.sort_unstable();
+        assert_eq!(got, (0..3).flat_map(|index| 100 * index..100 * index + 10).collect::<Vec<u64>>());
+    }
+}
+
+#[test]
+fn who_notifies_on_both_sides_is_counted_once() {
+    let pair = Pair::new();
+    let nodes = pair.nodes();
+    let mut notifiers = nodes.each_ref().map(|node| node.signal("s").ids(5).notifier().expect("it is ours"));
+    let mut waiters = nodes.each_ref().map(|node| node.signal("s").ids(5).waiter().expect("it is ours"));
+    std::thread::sleep(Duration::from_secs(1));
+    for notifier in &mut notifiers {
+        (0..5).for_each(|_| notifier.notify(3).expect("it is one"));
+    }
+    for waiter in &mut waiters {
+        let mut heard = 0;
+        while let Some(notices) = waiter.wait_timeout(Duration::from_secs(1)).expect("waiting succeeds") {
+            heard += notices.total();
+        }
+        assert_eq!(heard, 10);
+    }
+}
+
+fn queue(node: &Node) -> (tidepost::Producer<u64>, tidepost::Consumer<u64>) {
+    let producer = node.queue::<u64>("q").producer(Overflow::Block).expect("it is ours");
+    (producer, node.queue::<u64>("q").consumer().expect("the types agree"))
+}
+
+#[test]
+fn an_item_that_came_in_goes_out_no_more() {
+    let pair = Pair::new();
+    let nodes = pair.nodes();
+    let mut ends = nodes.each_ref().map(queue);
+    std::thread::sleep(Duration::from_secs(1));
+    for number in 0..50 {
+        for (index, (producer, _)) in (0..).zip(&mut ends) {
+            producer.push(&(100 * index + number)).expect("there is room");
+        }
+    }
+    let mut got = Vec::new();
+    until("all are consumed", || {
+        for (_, consumer) in &mut ends {
+            while let Some(item) =
+                consumer.recv_timeout(Duration::from_millis(20)).expect("receiving succeeds")
+            {
+                got.push(*item);
+                item.ack().expect("it is ours");
+            }
+        }
+        got.len() >= 100
+    });
+    got.sort_unstable();
+    assert_eq!(got, (0..50).chain(100..150).collect::<Vec<u64>>());
+    let crossed: u64 = pair
+        .gateways
+        .iter()
+        .flat_map(|gateway| gateway.status().crossings)
+        .map(|crossing| crossing.counts.crossed)
+        .sum();
+    // Each crosses once at most, which both ends of it count.
+    assert!(crossed <= 200, "{crossed}");
+}
