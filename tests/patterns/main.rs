@@ -2,6 +2,7 @@
 //! as the messages take the same way; what only separate processes can show is in `tests/faults`.
 
 mod boards;
+mod gateways;
 mod mixture;
 mod queues;
 mod services;

@@ -31,6 +31,12 @@ impl Domain {
         Node::builder().name(name).directory(&self.directory).open().expect("the domain is ours")
     }
 
+    /// A node that passes on what it receives, and sleeps at once when it waits.
+    pub fn gateway(&self, name: &str) -> Node {
+        let node = Node::builder().name(name).directory(&self.directory).gateway(true).busy_wait(false);
+        node.open().expect("the domain is ours")
+    }
+
     /// A node that whoever waits has to serve.
     pub fn node_without_thread(&self, name: &str) -> Node {
         let node = Node::builder().name(name).directory(&self.directory).control_thread(false);

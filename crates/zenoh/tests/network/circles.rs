@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidepost::{Node, Overflow};
+use tidepost::{CallError, Node, Overflow};
 
 use crate::faults::{publisher, subscriber};
 use crate::stage::{Domain, PATIENCE, Pair, connecting, listening, until};
@@ -94,4 +94,41 @@ fn an_item_that_came_in_goes_out_no_more() {
         .sum();
     // Each crosses once at most, which both ends of it count.
     assert!(crossed <= 200, "{crossed}");
+}
+
+/// The fear: a call goes to whoever stands for the server that was, and round and round.
+#[test]
+fn a_service_that_moves_is_found_where_it_is() {
+    let pair = Pair::new();
+    let nodes = pair.nodes();
+    let mut clients =
+        nodes.each_ref().map(|node| node.service::<u64, u64>("s").client().expect("the types agree"));
+    for round in 0..4 {
+        let mut server = nodes[round % 2].service::<u64, u64>("s").server().expect("it is ours");
+        let handle = server.handle();
+        let serving = std::thread::spawn(move || server.serve(|asked| Ok::<u64, &str>(asked + 1)));
+        for client in &mut clients {
+            until("it is answered", || match client.call(&1, PATIENCE) {
+                Ok(answer) => *answer == 2,
+                Err(
+                    CallError::NoServer { .. } | CallError::ServerLost { .. } | CallError::Unreachable { .. },
+                ) => false,
+                Err(error) => panic!("{error}"),
+            });
+        }
+        for client in &mut clients {
+            for asked in 0..10 {
+                assert_eq!(*client.call(&asked, PATIENCE).expect("it is there"), asked + 1);
+            }
+        }
+        handle.cancel();
+        serving.join().expect("it does not panic").expect("it served");
+    }
+    let refused: u64 = pair
+        .gateways
+        .iter()
+        .flat_map(|gateway| gateway.status().crossings)
+        .map(|crossing| crossing.counts.refused)
+        .sum();
+    assert_eq!(refused, 0);
 }

@@ -91,8 +91,9 @@ impl ServiceIn {
 
 impl Port for ServiceIn {
     fn move_on(&mut self, local: &Local) -> Result<(), PortError> {
-        if !self.ends.are_there() || self.workers.iter().any(Worker::is_over) {
-            // With no server in the domain, whoever calls is told so at once.
+        let is_served_here = !local.servers.is_empty();
+        if is_served_here || !self.ends.are_there() || self.workers.iter().any(Worker::is_over) {
+            // With no server in the domain, whoever calls is told so at once; with one, it is that one's.
             self.stop();
             self.workers.clear();
         } else if self.workers.is_empty() {

@@ -24,6 +24,11 @@ const CALLS_MAX: usize = 32;
 /// How long the first look for a server may take.
 const MEETING: Duration = Duration::from_millis(500);
 
+/// There is no server here any more.
+#[derive(Debug, thiserror::Error)]
+#[error("its server has gone")]
+struct Gone;
+
 /// Calls that are being answered, and how each is ended.
 type Running = Arc<Mutex<HashMap<CallId, ClientHandle>>>;
 
@@ -39,26 +44,35 @@ pub(in crate::bridge) struct ServiceOut {
     crew: Crew,
     running: Running,
     counters: Arc<Counters>,
-    _served: Vec<Kept>,
+    /// What answers and tells, as long as there is a server.
+    served: Vec<Kept>,
 }
 
 impl ServiceOut {
     pub(in crate::bridge) fn open(context: &Arc<Context>, name: &str) -> Result<Self, PortError> {
+        let crew = Crew::new(CALLS_MAX, context.options.room_bytes);
+        let (running, counters, served) = Default::default();
+        let (context, name) = (Arc::clone(context), name.to_owned());
+        let mut port = Self { context, name, crew, running, counters, served };
+        port.serve()?;
+        port.grow()?;
+        Ok(port)
+    }
+
+    /// Answers others, and tells them what the servers here take and give.
+    fn serve(&mut self) -> Result<(), PortError> {
+        let Self { context, name, crew, running, .. } = self;
         let mut client = context.node.service_dyn(name).client()?;
         client.wait_for_servers(1, MEETING)?;
-        let types = client.server_types().ok_or("its server has gone")?;
+        let types = client.server_types().ok_or(Gone)?;
         let told = encodings_of(context, &types)?.into_bytes();
         let told = Frame { payload: told, encoding: JSON.into(), ..Frame::default() };
-        let crew = Crew::new(CALLS_MAX, context.options.room_bytes);
         let mut served = ends::serve(context, Pattern::Service, name, || crew.taker())?;
         let tell = Box::new(move |question: Box<dyn Question>| question.answer(told.clone()));
         served.push(context.link.serve(&types_key(context, name), tell)?);
-        let running = Running::default();
-        served.push(end_cancelled(context, name, &running)?);
-        let (context, name, counters) = (Arc::clone(context), name.to_owned(), Arc::default());
-        let mut port = Self { context, name, crew, running, counters, _served: served };
-        port.grow()?;
-        Ok(port)
+        served.push(end_cancelled(context, name, running)?);
+        self.served = served;
+        Ok(())
     }
 
     fn grow(&mut self) -> Result<(), PortError> {
@@ -76,7 +90,13 @@ impl ServiceOut {
 }
 
 impl Port for ServiceOut {
-    fn move_on(&mut self, _local: &Local) -> Result<(), PortError> {
+    fn move_on(&mut self, local: &Local) -> Result<(), PortError> {
+        if local.servers.is_empty() {
+            // Nobody is asked who has no answer; the next server may come soon.
+            self.served.clear();
+        } else if self.served.is_empty() {
+            self.serve()?;
+        }
         self.grow()
     }
 
@@ -122,11 +142,14 @@ impl Answering {
         match CallHead::of(&question.frame().attachment) {
             Ok((head, id)) => {
                 let patience = head.patience.saturating_sub(job.since.elapsed());
-                if let Err(error) = self.pass_on(question, CallHead { patience, ..head }, id, stop) {
-                    question.fail(call::error(error.to_string()));
-                    Counters::add(&self.counters.refused, 1);
-                } else {
-                    Counters::add(&self.counters.crossed, 1);
+                match self.pass_on(question, CallHead { patience, ..head }, id, stop) {
+                    Ok(()) => Counters::add(&self.counters.crossed, 1),
+                    // A question that ends without an answer has reached nobody.
+                    Err(error) if error.is::<Gone>() => Counters::add(&self.counters.lost, 1),
+                    Err(error) => {
+                        question.fail(call::error(error.to_string()));
+                        Counters::add(&self.counters.refused, 1);
+                    }
                 }
             }
             Err(reason) => {
@@ -176,9 +199,10 @@ fn client(
         None => node.service_dyn(name).client()?,
     };
     if client.server_types().is_none() {
-        client.wait_for_servers(1, MEETING)?;
+        // Whether there is one is seen by what it takes.
+        let _ = client.wait_for_servers(1, MEETING);
     }
-    let types = client.server_types().ok_or("its server has gone")?;
+    let types = client.server_types().ok_or(Gone)?;
     Ok((client, types))
 }
 
@@ -222,6 +246,9 @@ fn call(
             let encoding = context.tell_type(&types.failure)?;
             question.fail(Frame { payload: failure.to_vec(), encoding, ..Frame::default() });
             Ok(())
+        }
+        Err(CallError::NoServer { .. } | CallError::ServerLost { .. } | CallError::Unreachable { .. }) => {
+            Err(Gone.into())
         }
         Err(error) => Err(error.to_string().into()),
         Ok(()) => Ok(()),
