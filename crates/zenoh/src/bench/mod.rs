@@ -11,6 +11,7 @@
 
 mod engine;
 mod parts;
+mod scale;
 mod ways;
 
 use std::time::Duration;
@@ -31,6 +32,9 @@ pub struct Arguments {
     /// Rounds, in each of which every way has its turn.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Instead, what so many machines at one router cost, one number after the other.
+    #[arg(long, value_delimiter = ',')]
+    machines: Vec<usize>,
     /// Messages to and fro in each turn; a stream has a hundred times as many of the short ones.
     #[arg(long, default_value_t = 200)]
     messages: usize,
@@ -45,6 +49,9 @@ struct Figures {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if !arguments.machines.is_empty() {
+        return scale::run(&arguments.machines);
+    }
     let mut ways = ways()?;
     let sizes: Vec<usize> = arguments.sizes.iter().map(|size| (*size).max(8)).collect();
     let mut figures: Vec<Vec<Figures>> =

@@ -15,7 +15,7 @@ use super::parts::{BACK, STREAM, THERE, message, read};
 use crate::Failure;
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A way to the other end and back.
 pub trait Way {
@@ -72,14 +72,18 @@ impl Drop for Part {
 }
 
 /// A directory that goes with it.
-struct Place(PathBuf);
+pub struct Place(PathBuf);
 
 impl Place {
-    fn new(name: &str) -> Result<Self, Failure> {
+    pub fn new(name: &str) -> Result<Self, Failure> {
         let path = std::env::temp_dir().join(format!("tidepost-bench-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&path)?;
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         Ok(Self(path))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     fn text(&self) -> Result<&str, Failure> {
@@ -174,7 +178,7 @@ struct Programs {
 }
 
 /// A gateway in a process of its own.
-struct Gateway(Child);
+pub struct Gateway(Child);
 
 impl Drop for Gateway {
     fn drop(&mut self) {
@@ -185,8 +189,12 @@ impl Drop for Gateway {
 }
 
 impl Gateway {
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     /// A gateway, and what it says.
-    fn start(
+    pub fn start(
         directory: &Path,
         machine: &str,
         arguments: &[&str],
@@ -200,7 +208,7 @@ impl Gateway {
 }
 
 /// What follows `begin` in the first line that begins so.
-fn hear(lines: &mut BufReader<ChildStderr>, begin: &str) -> Result<String, Failure> {
+pub fn hear(lines: &mut BufReader<ChildStderr>, begin: &str) -> Result<String, Failure> {
     let mut line = String::new();
     while lines.read_line(&mut line)? > 0 {
         if let Some(rest) = line.strip_prefix(begin) {
@@ -267,7 +275,7 @@ impl Programs {
 }
 
 /// A gateway that nobody listens to stops when its pipe is full.
-fn drain(mut said: BufReader<ChildStderr>) {
+pub fn drain(mut said: BufReader<ChildStderr>) {
     std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
 }
 

@@ -89,6 +89,20 @@ impl Context {
         }
     }
 
+    /// The key under which a domain answers for a name, beginning with `what`.
+    pub(crate) fn key_at(
+        &self,
+        what: &str,
+        domain: &str,
+        pattern: Pattern,
+        name: &str,
+    ) -> Result<String, LinkError> {
+        // The realm is before the pattern's part of the key, and what is between is the domain's.
+        let key = self.key(pattern, name)?;
+        let rest = key.strip_prefix(&self.options.realm).unwrap_or(&key);
+        Ok(format!("{}/{what}/{domain}{rest}", self.options.realm))
+    }
+
     /// The claim on the domain, unless somebody else has it.
     pub(super) fn claim(&self) -> Result<Option<StateWriter<[u8]>>, BridgeError> {
         let name = format!("{NODE_NAME}/{}", self.options.realm);

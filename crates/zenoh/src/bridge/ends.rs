@@ -14,10 +14,7 @@ use crate::link::{Asking, Kept, LinkError, OnQuestion};
 
 /// The key under which a domain answers for a name.
 fn key_of(context: &Context, domain: &str, pattern: Pattern, name: &str) -> Result<String, LinkError> {
-    // The realm is before the pattern's part of the key, and what is between is the domain's.
-    let key = context.key(pattern, name)?;
-    let rest = key.strip_prefix(&context.options.realm).unwrap_or(&key);
-    Ok(format!("{}/@has/{domain}{rest}", context.options.realm))
+    context.key_at("@has", domain, pattern, name)
 }
 
 /// Answers for a name, under its key and under our own.

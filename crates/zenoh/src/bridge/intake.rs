@@ -3,6 +3,7 @@
 //! A frame that can be taken at once is, on the engine's own thread; it spares two threads a hand-over. The rest waits for the port's
 //! thread, and what comes meanwhile waits behind it.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,17 @@ use tidepost::Pattern;
 use super::context::Context;
 use super::port::{Counters, PortError};
 use super::worker::{Running, SLICE, Stop, Worker};
-use crate::envelope::Envelope;
-use crate::link::{Answer, Arrived, Frame, LinkError, Quality, Source, Waited, Whom};
+use crate::envelope::{DomainId, Envelope};
+use crate::link::{Answer, Arrived, Frame, LinkError, Quality, Question, Source, Waited, Whom};
 use crate::room::{Room, Taken};
 
+/// What begins the key under which a domain says whether something of another has come under a name.
+pub(super) const GOT: &str = "@got";
+/// What it says.
+pub(super) const HAS_COME: &[u8] = b"1";
+const HAS_NOT_COME: &[u8] = b"0";
+/// Domains that are remembered for that.
+const DOMAINS_MAX: usize = 4096;
 /// How long those who have sent before may take to say what they keep.
 const HISTORY_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -42,6 +50,46 @@ pub(super) trait Intake: Send + 'static {
 struct Gate<I> {
     intake: I,
     is_open: bool,
+    heard: Arc<Heard>,
+    /// Whose frame came last, mostly the next one's, too.
+    last: Option<DomainId>,
+}
+
+impl<I> Gate<I> {
+    /// A frame of this domain has come.
+    fn hear(&mut self, envelope: Option<Envelope>) {
+        if let Some(Envelope { domain, .. }) = envelope
+            && self.last != Some(domain)
+        {
+            self.last = Some(domain);
+            self.heard.add(domain);
+        }
+    }
+}
+
+/// The domains of which something has come.
+#[derive(Debug, Default)]
+struct Heard(Mutex<HashSet<DomainId>>);
+
+impl Heard {
+    fn add(&self, domain: DomainId) {
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard.len() >= DOMAINS_MAX {
+            // They are heard of again.
+            heard.clear();
+        }
+        heard.insert(domain);
+    }
+
+    /// Answers a domain that asks whether anything of it has come.
+    fn answer(&self, question: &dyn Question) {
+        let asking = std::str::from_utf8(&question.frame().payload).ok().and_then(|text| text.parse().ok());
+        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_come = asking.is_some_and(|domain| heard.contains(&domain));
+        drop(heard);
+        let payload = if has_come { HAS_COME } else { HAS_NOT_COME };
+        question.answer(Frame { payload: payload.to_vec(), ..Frame::default() });
+    }
 }
 
 fn lock<I>(gate: &Mutex<Gate<I>>) -> MutexGuard<'_, Gate<I>> {
@@ -56,7 +104,9 @@ pub(super) fn open<I: Intake>(
     counters: &Arc<Counters>,
     intake: I,
 ) -> Result<Running, PortError> {
-    let gate = Arc::new(Mutex::new(Gate { intake, is_open: false }));
+    let heard = Arc::<Heard>::default();
+    let asked = Arc::clone(&heard);
+    let gate = Arc::new(Mutex::new(Gate { intake, is_open: false, heard, last: None }));
     let at_once = {
         let (context, gate) = (Arc::clone(context), Arc::clone(&gate));
         move |arrived: &Arrived<'_>| take_at_once(&context, &gate, arrived)
@@ -72,7 +122,9 @@ pub(super) fn open<I: Intake>(
         gate,
     };
     let worker = Worker::start(move || closed.close(), move |stop| taking.take_all(&*source, stop))?;
-    Ok(Running::new(worker, counters, Vec::new()))
+    let own = context.key_at(GOT, &context.domain.to_string(), pattern, name)?;
+    let served = context.link.serve(&own, Box::new(move |question| asked.answer(&*question)))?;
+    Ok(Running::new(worker, counters, vec![served]))
 }
 
 fn take_at_once<I: Intake>(context: &Context, gate: &Mutex<Gate<I>>, arrived: &Arrived<'_>) -> bool {
@@ -80,6 +132,7 @@ fn take_at_once<I: Intake>(context: &Context, gate: &Mutex<Gate<I>>, arrived: &A
     let Ok(mut gate) = gate.try_lock() else { return false };
     match Envelope::of(arrived.attachment) {
         Ok(envelope) if gate.is_open => {
+            gate.hear(envelope);
             is_own(context, envelope) || gate.intake.take_at_once(arrived, envelope)
         }
         _ => false,
@@ -110,18 +163,19 @@ impl<I: Intake> Taking<I> {
                 arrivals = remotes.arrivals();
                 self.begin(stop);
             }
-            let Gate { intake, .. } = &mut *lock(&self.gate);
+            let mut gate = lock(&self.gate);
             let departed = remotes.departures();
             if departed != departures {
                 departures = departed;
-                intake.part();
+                gate.intake.part();
             }
             match source.take_dropped() {
                 0 => {}
-                dropped => intake.miss(dropped),
+                dropped => gate.intake.miss(dropped),
             }
-            let Some(frame) = source.take() else { continue };
-            self.take(intake, frame, stop);
+            if let Some(frame) = source.take() {
+                self.take(&mut gate, frame, stop);
+            }
         }
     }
 
@@ -129,14 +183,14 @@ impl<I: Intake> Taking<I> {
     fn begin(&self, stop: &Stop) {
         let mut gate = lock(&self.gate);
         if I::HAS_HISTORY
-            && let Err(error) = self.take_history(&mut gate.intake, stop)
+            && let Err(error) = self.take_history(&mut gate, stop)
         {
             self.context.note(format!("{}: {error}", self.what));
         }
         gate.is_open = true;
     }
 
-    fn take_history(&self, intake: &mut I, stop: &Stop) -> Result<(), LinkError> {
+    fn take_history(&self, gate: &mut Gate<I>, stop: &Stop) -> Result<(), LinkError> {
         let answers = Room::new(self.context.options.room_bytes);
         let answered = Arc::clone(&answers);
         let on_answer = Box::new(move |answer| match answer {
@@ -151,7 +205,7 @@ impl<I: Intake> Taking<I> {
         let deadline = Instant::now() + 2 * HISTORY_TIMEOUT;
         while !stop.is_set() && Instant::now() < deadline {
             match answers.take(SLICE) {
-                Taken::One(frame) => self.take(intake, frame, stop),
+                Taken::One(frame) => self.take(gate, frame, stop),
                 Taken::Nothing => {}
                 Taken::Closed => break,
             }
@@ -159,10 +213,13 @@ impl<I: Intake> Taking<I> {
         Ok(())
     }
 
-    fn take(&self, intake: &mut I, frame: Frame, stop: &Stop) {
+    fn take(&self, gate: &mut Gate<I>, frame: Frame, stop: &Stop) {
         let taken = match Envelope::of(&frame.attachment) {
             Ok(envelope) if is_own(&self.context, envelope) => Ok(()),
-            Ok(envelope) => intake.take(frame, envelope, stop),
+            Ok(envelope) => {
+                gate.hear(envelope);
+                gate.intake.take(frame, envelope, stop)
+            }
             Err(error) => Err(error.into()),
         };
         if let Err(error) = taken {

@@ -174,6 +174,11 @@ impl OnDemand {
         Ok(())
     }
 
+    /// Ends it, whoever wants it.
+    pub(super) fn end(&mut self) {
+        self.worker = None;
+    }
+
     /// Tells it to stop.
     pub(super) fn stop(&self) {
         if let Some(worker) = &self.worker {

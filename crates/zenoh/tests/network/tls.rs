@@ -124,11 +124,8 @@ fn files_that_are_none_are_named() {
     assert!(error.to_string().contains("No such file"), "{error}");
 }
 
-/// The fear: the engine denies, and tells nobody.
-#[test]
-fn what_access_control_denies_is_not_there_for_whoever_asks() {
-    let domains = ["east", "west"].map(Domain::new);
-    let messages = ["put", "declare_subscriber", "query", "reply", "declare_queryable", "liveliness_token"];
+/// Settings of a gateway that denies these messages under these keys.
+fn denying(messages: &[&str], keys: &[&str]) -> Settings {
     let control = serde_json::json!({
         "enabled": true,
         "default_permission": "allow",
@@ -137,14 +134,47 @@ fn what_access_control_denies_is_not_there_for_whoever_asks() {
             "permission": "deny",
             "flows": ["ingress", "egress"],
             "messages": messages,
-            "key_exprs": ["tidepost/t/secret", "tidepost/s/secret", "tidepost/@has/*/s/secret"],
+            "key_exprs": keys,
         }],
         "subjects": [{ "id": "everybody" }],
         "policies": [{ "rules": ["secrets"], "subjects": ["everybody"] }],
     });
     let listen = vec!["tcp/127.0.0.1:0".to_owned()];
-    let engine = vec![("access_control".to_owned(), control)];
-    let east = domains[0].gateway(&Settings { listen, engine, ..Settings::default() });
+    Settings { listen, engine: vec![("access_control".to_owned(), control)], ..Settings::default() }
+}
+
+/// The fear: only the messages are denied, and whoever sends them believes that they are received.
+#[test]
+fn who_may_not_send_sees_that_nobody_receives_it() {
+    let domains = ["east", "west"].map(Domain::new);
+    let east = domains[0].gateway(&denying(&["put"], &["tidepost/t/secret"]));
+    let west = domains[1].gateway(&Settings { connect: east.addresses(), ..Settings::default() });
+    let nodes = domains.each_ref().map(Domain::node);
+    let mut publishers = ["open", "secret"]
+        .map(|topic| nodes[0].topic::<u64>(topic).publisher(Overflow::Block).expect("the topic is ours"));
+    let subscribers =
+        ["open", "secret"].map(|topic| nodes[1].topic::<u64>(topic).subscriber().expect("the types agree"));
+    for publisher in &mut publishers {
+        publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+        publisher.send(&7).expect("there is room");
+    }
+    until("its publisher sees it", || publishers[1].subscribers() == 0);
+    assert_eq!(publishers[0].subscribers(), 1, "what is allowed is received");
+    let troubles = east.status().troubles;
+    assert!(troubles.iter().any(|trouble| trouble.contains("topic `secret`: nothing")), "{troubles:?}");
+    assert!(!troubles.iter().any(|trouble| trouble.contains("topic `open`")), "{troubles:?}");
+    drop((subscribers, west));
+}
+
+/// The fear: the engine denies, and tells nobody.
+#[test]
+fn what_access_control_denies_is_not_there_for_whoever_asks() {
+    let domains = ["east", "west"].map(Domain::new);
+    let messages = ["put", "declare_subscriber", "query", "reply", "declare_queryable", "liveliness_token"];
+    let east = domains[0].gateway(&denying(
+        &messages,
+        &["tidepost/t/secret", "tidepost/s/secret", "tidepost/@has/*/s/secret"],
+    ));
     let west = domains[1].gateway(&Settings { connect: east.addresses(), ..Settings::default() });
     let nodes = domains.each_ref().map(Domain::node);
     let mut open = nodes[0].topic::<u64>("open").publisher(Overflow::Block).expect("the topic is ours");

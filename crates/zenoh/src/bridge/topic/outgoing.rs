@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tidepost::{Overflow, Pattern};
 
 use super::LINGER;
+use super::doubt::Doubt;
 use super::passing::{self, Manner, Manners};
 use crate::bridge::census::{Endpoint, Local};
 use crate::bridge::context::{Context, sender_of};
@@ -45,6 +46,7 @@ pub(in crate::bridge) struct TopicOut {
     reading: OnDemand,
     counters: Arc<Counters>,
     manners: Arc<Manners>,
+    doubt: Doubt,
     history: Arc<History>,
     /// What tells of that, once there is any.
     served: Option<Kept>,
@@ -69,6 +71,7 @@ impl TopicOut {
             reading: OnDemand::new(LINGER),
             counters,
             manners,
+            doubt: Doubt::new(),
             history: History::new(context.options.room_bytes),
             served: None,
             here,
@@ -104,6 +107,14 @@ impl Port for TopicOut {
         // From now on messages of those are sent that had to be known first.
         self.manners.learn(local.senders.iter().map(|sender| (sender.id, manner_of(sender))));
         let Self { context, name, outlet, counters, manners, history, .. } = self;
+        if !may_all_lose(&local.senders) {
+            self.doubt.move_on(context, name, counters.counts().crossed)?;
+        }
+        if self.doubt.is_denied() {
+            // What is denied is not there, which its publishers see.
+            self.reading.end();
+            return Ok(());
+        }
         self.reading.tend(outlet.has_receivers(), || {
             // What its publishers keep comes first.
             history.clear();

@@ -1,0 +1,116 @@
+//! Whether what is sent arrives at all.
+//!
+//! The engine's access control drops what it denies, and tells nobody. So those who receive a topic are asked, once something has been
+//! sent, whether anything has come from here. The question goes the way of the messages, behind them: if all who answer have got
+//! nothing, twice, messages are denied, or held back as if they were.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tidepost::Pattern;
+
+use crate::bridge::context::Context;
+use crate::bridge::intake::{GOT, HAS_COME};
+use crate::bridge::port::PortError;
+use crate::link::{Answer, Frame, Whom};
+
+/// How long after something was sent it is asked for, and again if it has not come.
+const ASK_AFTER: Duration = Duration::from_secs(2);
+/// How long whoever is asked may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often all have to say that nothing has come.
+const DENIALS: u32 = 2;
+/// How long nothing is sent then, before it is tried again.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// What those who were asked have said.
+#[derive(Debug, Default)]
+struct Said {
+    some_have_got: bool,
+    some_have_not: bool,
+    is_over: bool,
+}
+
+/// What is known of a topic.
+#[derive(Debug)]
+enum Known {
+    /// Nothing has been sent since so many messages had been.
+    Nothing { sent: u64 },
+    /// Something was sent, and so often it had not come.
+    Sent { at: Instant, denials: u32 },
+    /// Those who receive it have been asked.
+    Asked { said: Arc<Mutex<Said>>, denials: u32 },
+    /// It arrives, as far as can be known.
+    Arrives,
+    /// It does not.
+    Denied { since: Instant },
+}
+
+/// Doubts whether a topic arrives, until that is known.
+#[derive(Debug)]
+pub(super) struct Doubt(Known);
+
+impl Doubt {
+    pub(super) fn new() -> Self {
+        Self(Known::Nothing { sent: 0 })
+    }
+
+    /// Whether it is denied at this moment.
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(self.0, Known::Denied { .. })
+    }
+
+    /// Goes on asking; so many messages have been sent by now.
+    pub(super) fn move_on(&mut self, context: &Context, name: &str, sent: u64) -> Result<(), PortError> {
+        self.0 = match std::mem::replace(&mut self.0, Known::Arrives) {
+            Known::Nothing { sent: before } if before < sent => {
+                Known::Sent { at: Instant::now(), denials: 0 }
+            }
+            Known::Sent { at, denials } if at.elapsed() > ASK_AFTER => {
+                Known::Asked { said: ask(context, name)?, denials }
+            }
+            Known::Asked { said, denials } => judge(context, name, said, denials),
+            Known::Denied { since } if since.elapsed() > PAUSE => Known::Nothing { sent },
+            known => known,
+        };
+        Ok(())
+    }
+}
+
+fn ask(context: &Context, name: &str) -> Result<Arc<Mutex<Said>>, PortError> {
+    let said = Arc::<Mutex<Said>>::default();
+    let answered = Arc::clone(&said);
+    let on_answer = Box::new(move |answer| {
+        let mut said = answered.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Answer::Frame(frame) if frame.payload == HAS_COME => said.some_have_got = true,
+            Answer::Frame(_) => said.some_have_not = true,
+            Answer::Failure(_) => {}
+            Answer::End => said.is_over = true,
+        }
+    });
+    let key = context.key_at(GOT, "*", Pattern::Topic, name)?;
+    let frame = Frame { payload: context.domain.to_string().into_bytes(), ..Frame::default() };
+    context.link.ask(Whom::All, &key, frame, ANSWER_TIMEOUT, on_answer)?;
+    Ok(said)
+}
+
+fn judge(context: &Context, name: &str, said: Arc<Mutex<Said>>, denials: u32) -> Known {
+    let Said { some_have_got, some_have_not, is_over } = *said.lock().unwrap_or_else(PoisonError::into_inner);
+    if some_have_got {
+        return Known::Arrives;
+    }
+    match (is_over, some_have_not) {
+        (false, _) => Known::Asked { said, denials },
+        // Clients of the engine have no word for it.
+        (true, false) => Known::Arrives,
+        (true, true) if denials + 1 < DENIALS => Known::Sent { at: Instant::now(), denials: denials + 1 },
+        (true, true) => {
+            context.note(format!(
+                "topic `{name}`: nothing of what is sent arrives; does access control deny it, here or on the way? \
+                 It is tried again in {PAUSE:?}"
+            ));
+            Known::Denied { since: Instant::now() }
+        }
+    }
+}
