@@ -26,7 +26,9 @@ impl Scratch {
     }
 
     pub fn tool(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidepost"));
+        // Whoever runs the tests in the background has their processes ignore an interrupt.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_tidepost")]);
         command.args(arguments).env("TIDEPOST_DIR", self.0.join("domain"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
