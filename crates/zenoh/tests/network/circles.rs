@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use tidepost::{CallError, Node, Overflow};
+use tidepost_zenoh::{Gateway, Settings};
 
-use crate::faults::{publisher, subscriber};
+use crate::faults::{next, publisher, subscriber};
 use crate::stage::{Domain, PATIENCE, Pair, connecting, listening, until};
 
 #[test]
@@ -131,4 +132,32 @@ fn a_service_that_moves_is_found_where_it_is() {
         .map(|crossing| crossing.counts.refused)
         .sum();
     assert_eq!(refused, 0);
+}
+
+/// The fear: a domain in two realms is a way from the one to the other.
+#[test]
+fn two_realms_hear_the_domain_that_is_in_both_and_not_each_other() {
+    let domains = ["a", "both", "c"].map(Domain::new);
+    let gateway = |domain: &Domain, settings: &Settings, realm: &str| {
+        let mut options = domain.options();
+        options.realm = realm.to_owned();
+        Gateway::start(settings, options).expect("the network is there")
+    };
+    let [first, second] = ["x", "y"].map(|realm| gateway(&domains[1], &listening(), realm));
+    let ends =
+        [gateway(&domains[0], &connecting(&first), "x"), gateway(&domains[2], &connecting(&second), "y")];
+    let nodes = domains.each_ref().map(Domain::node);
+    let [mut a, mut both, mut c] = nodes.each_ref().map(|node| subscriber(node, "t"));
+    let mut publishers = nodes.each_ref().map(|node| publisher(node, "t"));
+    publishers[0].wait_for_subscribers(2, PATIENCE).expect("the gateway subscribes");
+    publishers[1].wait_for_subscribers(3, PATIENCE).expect("both gateways subscribe");
+    publishers[0].send(&1).expect("there is room");
+    assert_eq!(next(&mut both), (1, 0));
+    publishers[1].send(&2).expect("there is room");
+    assert_eq!(next(&mut c), (2, 0), "and not what is said in the other realm");
+    let mut heard = [next(&mut a), next(&mut a)];
+    heard.sort_unstable();
+    assert_eq!(heard, [(1, 0), (2, 0)]);
+    assert_eq!(next(&mut both), (2, 0));
+    drop((ends, first, second));
 }
