@@ -2,7 +2,8 @@
 //!
 //! The engine's access control drops what it denies, and tells nobody. So those who receive a topic are asked, once something has been
 //! sent, whether anything has come from here. The question goes the way of the messages, behind them: if all who answer have got
-//! nothing, twice, messages are denied, or held back as if they were.
+//! nothing, and nothing of what was sent after that either, messages are denied, or held back as if they were. (Who has come to receive it
+//! only after the first has got nothing, and gets the next.)
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,9 +35,9 @@ struct Said {
 /// What is known of a topic.
 #[derive(Debug)]
 enum Known {
-    /// Nothing has been sent since so many messages had been.
-    Nothing { sent: u64 },
-    /// Something was sent, and so often it had not come.
+    /// Nothing has been sent since so many messages had been; what was sent before had not come so often.
+    Nothing { sent: u64, denials: u32 },
+    /// Something was sent.
     Sent { at: Instant, denials: u32 },
     /// Those who receive it have been asked.
     Asked { said: Arc<Mutex<Said>>, denials: u32 },
@@ -52,7 +53,7 @@ pub(super) struct Doubt(Known);
 
 impl Doubt {
     pub(super) fn new() -> Self {
-        Self(Known::Nothing { sent: 0 })
+        Self(Known::Nothing { sent: 0, denials: 0 })
     }
 
     /// Whether it is denied at this moment.
@@ -63,14 +64,14 @@ impl Doubt {
     /// Goes on asking; so many messages have been sent by now.
     pub(super) fn move_on(&mut self, context: &Context, name: &str, sent: u64) -> Result<(), PortError> {
         self.0 = match std::mem::replace(&mut self.0, Known::Arrives) {
-            Known::Nothing { sent: before } if before < sent => {
-                Known::Sent { at: Instant::now(), denials: 0 }
+            Known::Nothing { sent: before, denials } if before < sent => {
+                Known::Sent { at: Instant::now(), denials }
             }
             Known::Sent { at, denials } if at.elapsed() > ASK_AFTER => {
                 Known::Asked { said: ask(context, name)?, denials }
             }
-            Known::Asked { said, denials } => judge(context, name, said, denials),
-            Known::Denied { since } if since.elapsed() > PAUSE => Known::Nothing { sent },
+            Known::Asked { said, denials } => judge(context, name, said, (sent, denials)),
+            Known::Denied { since } if since.elapsed() > PAUSE => Known::Nothing { sent, denials: 0 },
             known => known,
         };
         Ok(())
@@ -95,7 +96,7 @@ fn ask(context: &Context, name: &str) -> Result<Arc<Mutex<Said>>, PortError> {
     Ok(said)
 }
 
-fn judge(context: &Context, name: &str, said: Arc<Mutex<Said>>, denials: u32) -> Known {
+fn judge(context: &Context, name: &str, said: Arc<Mutex<Said>>, (sent, denials): (u64, u32)) -> Known {
     let Said { some_have_got, some_have_not, is_over } = *said.lock().unwrap_or_else(PoisonError::into_inner);
     if some_have_got {
         return Known::Arrives;
@@ -104,7 +105,7 @@ fn judge(context: &Context, name: &str, said: Arc<Mutex<Said>>, denials: u32) ->
         (false, _) => Known::Asked { said, denials },
         // Clients of the engine have no word for it.
         (true, false) => Known::Arrives,
-        (true, true) if denials + 1 < DENIALS => Known::Sent { at: Instant::now(), denials: denials + 1 },
+        (true, true) if denials + 1 < DENIALS => Known::Nothing { sent, denials: denials + 1 },
         (true, true) => {
             context.note(format!(
                 "topic `{name}`: nothing of what is sent arrives; does access control deny it, here or on the way? \
