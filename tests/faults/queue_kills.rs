@@ -2,13 +2,11 @@
 //! while it pushed, or while its node's thread assigned, or its consumer while it acknowledged. Each is stepped, one
 //! instruction after the other, and killed after chosen ones.
 
-use std::time::{Duration, Instant};
-
 use tidepost::{Consumer, HeldItem, Node, Overflow, Producer};
 
 use crate::parts::{Words, say, wait, words};
 use crate::ptrace::{STEPS_MAX, Stepped, between_signals};
-use crate::stage::{Actor, PATIENCE, Stage};
+use crate::stage::{Actor, PATIENCE, Stage, until};
 
 /// Ways to acknowledge: the one item that is there, by the cursor, or the second of two, by a note.
 const IN_TURN: u64 = 0;
@@ -47,14 +45,6 @@ pub fn take_stepped(node: &Node, way: u64) {
     say("acknowledged");
     wait();
     drop(earlier);
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < end, "in vain: {what}");
-        std::thread::sleep(Duration::from_micros(300));
-    }
 }
 
 /// The number of the next item, which is whole and new; acknowledged.

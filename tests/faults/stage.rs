@@ -41,6 +41,15 @@ pub fn skip(reason: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "skipped: {name}: {reason}");
 }
 
+/// Waits until something is so.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "in vain: {what}");
+        std::thread::sleep(Duration::from_micros(300));
+    }
+}
+
 /// A domain in a directory of its own, removed at the end.
 pub struct Stage {
     root: PathBuf,

@@ -8,7 +8,7 @@ use tidepost::{Node, Overflow, Publisher, Subscriber};
 
 use crate::ledger::{self, Ledger};
 use crate::parts::{Words, say, wait, words};
-use crate::stage::{Actor, PATIENCE, Stage};
+use crate::stage::{Actor, PATIENCE, Stage, until};
 
 /// Publishing processes.
 const CAST: u64 = 8;
@@ -38,6 +38,8 @@ fn everybody_is_heard_in_turn() {
     let mut subscriber: Subscriber<[u8]> = node.topic("turns").subscriber().expect("the types agree");
     let mut cast: Vec<Actor> = (0..CAST).map(|number| stage.start("filler", &number.to_string())).collect();
     cast.iter_mut().for_each(|actor| actor.expect("full"));
+    // They know that they have been let in before we know that they are there.
+    until("all are there", || subscriber.publishers() == CAST as usize);
     let (mut ledger, mut left) = (Ledger::new(true), vec![MESSAGES; CAST as usize]);
     let (mut speaker, mut turn) = (None, 0);
     for _ in 0..CAST * MESSAGES {
