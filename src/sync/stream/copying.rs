@@ -65,6 +65,17 @@ impl Copies {
         self.pins.last().copied()
     }
 
+    /// What is in use: buffers and pins.
+    pub(super) fn in_use(&self) -> (usize, usize) {
+        (self.used, self.pins.len())
+    }
+
+    /// Gives back what has come into use since then.
+    pub(super) fn give_back(&mut self, (used, pins): (usize, usize), attachment: &Attachment) {
+        self.used = used;
+        self.pins.drain(pins..).for_each(|index| attachment.unpin(index));
+    }
+
     /// Exchanges the buffer that was used last for another, whatever its size.
     pub(super) fn swap_last(&mut self, other: &mut Buffer) {
         if let Some(last) = self.used.checked_sub(1) {

@@ -16,6 +16,8 @@ use crate::sync::pool::{ChunkAddress, PoolMemory};
 use crate::sync::ring::{CursorMemory, Reader, RingMemory, Sight};
 use crate::sync::slot::{Carriage, SlotWord};
 
+/// Messages that have come before, after which a poll finds nothing; there is still one to look at.
+const REPEATED_MAX: u32 = 1024;
 /// Empty polls after which space is given back although little has been read.
 const IDLE_POLLS: u32 = 64;
 /// What an empty poll counts for while another stream is busy.
@@ -429,7 +431,8 @@ impl ReceivingEnd {
     /// come after that.
     pub(crate) fn takes_over_from(&self, other: &Self) -> bool {
         let both = self.relaying.as_ref().zip(other.relaying.as_ref());
-        self.reader.position() == self.start && both.is_some_and(|(ours, theirs)| ours.is_same_as(theirs))
+        let has_taken_none = self.reader.position() - self.start == self.lost.total + self.withdrawn;
+        has_taken_none && both.is_some_and(|(ours, theirs)| ours.is_same_as(theirs))
     }
 
     /// Says how many messages are missing.
@@ -465,7 +468,8 @@ impl ReceivingEnd {
     /// - As for `find`.
     #[inline(never)]
     unsafe fn find_otherwise(&mut self, extent: Option<Extent>) -> Result<bool, StreamViolation> {
-        loop {
+        for _ in 0..REPEATED_MAX {
+            let in_use = self.copies.as_ref().map(|copies| copies.in_use());
             let is_found = if self.copies.is_some() {
                 self.find_copying(extent)?
             } else {
@@ -482,7 +486,11 @@ impl ReceivingEnd {
             self.has_found = false;
             self.reader.advance();
             self.withdrawn += 1;
+            if let Some((copies, in_use)) = self.copies.as_mut().zip(in_use) {
+                copies.give_back(in_use, &self.attachment);
+            }
         }
+        Ok(false)
     }
 
     /// The message whose word was seen, wherever it lies.

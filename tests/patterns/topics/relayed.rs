@@ -103,11 +103,7 @@ fn what_is_lost_here_is_counted_once() {
     assert_eq!((due, subscriber.lost()), (100, 99 - got));
 }
 
-#[test]
-fn who_waits_is_not_kept_awake_by_what_has_come_before() {
-    let domain = Domain::new();
-    let nodes = [domain.node("first"), domain.node("second")];
-    let mut subscriber: Subscriber<u64> = nodes[1].topic("t").subscriber().expect("the types agree");
+fn wait_behind_repeated<B: Trust>(nodes: &[Node; 2], mut subscriber: Subscriber<u64, B>) {
     let mut first = publisher(&nodes[0], Overflow::Block);
     pass(&mut first, 1, 0..10);
     received(&mut subscriber, 10);
@@ -123,4 +119,12 @@ fn who_waits_is_not_kept_awake_by_what_has_come_before() {
     let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
     assert_eq!((*sample, sample.lost()), (10, 0));
     drop(sending.join().expect("it does not panic"));
+}
+
+#[test]
+fn who_waits_is_not_kept_awake_by_what_has_come_before() {
+    let domain = Domain::new();
+    let nodes = [domain.node("first"), domain.node("second")];
+    wait_behind_repeated(&nodes, nodes[1].topic("t").subscriber().expect("the types agree"));
+    wait_behind_repeated(&nodes, nodes[1].topic("t").copied().subscriber().expect("the types agree"));
 }

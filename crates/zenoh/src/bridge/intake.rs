@@ -34,6 +34,14 @@ pub(super) trait Intake: Send + 'static {
     /// Takes a frame, however long that takes, unless it is to stop.
     fn take(&mut self, frame: Frame, envelope: Option<Envelope>, stop: &Stop) -> Result<(), PortError>;
 
+    /// What is kept by those who have sent before is about to come: of whoever is known already it has come.
+    fn begin(&mut self) {}
+
+    /// Takes a frame of what is kept.
+    fn take_kept(&mut self, frame: Frame, envelope: Option<Envelope>, stop: &Stop) -> Result<(), PortError> {
+        self.take(frame, envelope, stop)
+    }
+
     /// Takes a frame if that needs no wait, nothing new and no word about it: whether it has.
     fn take_at_once(&mut self, _arrived: &Arrived<'_>, _envelope: Option<Envelope>) -> bool {
         false
@@ -74,20 +82,30 @@ struct Heard(Mutex<HashSet<DomainId>>);
 impl Heard {
     fn add(&self, domain: DomainId) {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if heard.len() >= DOMAINS_MAX {
-            // They are heard of again.
-            heard.clear();
+        if heard.len() >= DOMAINS_MAX
+            && let Some(some) = heard.iter().next().copied()
+        {
+            // It is heard of again.
+            heard.remove(&some);
         }
         heard.insert(domain);
     }
 
-    /// Answers a domain that asks whether anything of it has come.
-    fn answer(&self, question: &dyn Question) {
+    /// Answers a domain that asks whether anything of it has come; `all_is_taken` says whether nothing waits to be looked at.
+    fn answer(&self, question: &dyn Question, all_is_taken: impl FnOnce() -> bool) {
         let asking = std::str::from_utf8(&question.frame().payload).ok().and_then(|text| text.parse().ok());
-        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_come = asking.is_some_and(|domain| heard.contains(&domain));
-        drop(heard);
-        let payload = if has_come { HAS_COME } else { HAS_NOT_COME };
+        let Some(asking) = asking else { return };
+        let has_come = |heard: &Self| {
+            heard.0.lock().unwrap_or_else(PoisonError::into_inner).contains::<DomainId>(&asking)
+        };
+        let payload = if has_come(self) {
+            HAS_COME
+        } else if all_is_taken() && !has_come(self) {
+            HAS_NOT_COME
+        } else {
+            // It may be among what waits.
+            return;
+        };
         question.answer(Frame { payload: payload.to_vec(), ..Frame::default() });
     }
 }
@@ -113,7 +131,8 @@ pub(super) fn open<I: Intake>(
     };
     let key = context.key(pattern, name)?;
     let source = context.link.source(&key, quality, context.options.room_bytes, Box::new(at_once))?;
-    let closed = Arc::clone(&source);
+    let (closed, waiting) = (Arc::clone(&source), Arc::clone(&source));
+    let looked_at = Arc::clone(&gate);
     let taking = Taking {
         context: Arc::clone(context),
         what: format!("{pattern} `{name}`"),
@@ -123,7 +142,12 @@ pub(super) fn open<I: Intake>(
     };
     let worker = Worker::start(move || closed.close(), move |stop| taking.take_all(&*source, stop))?;
     let own = context.key_at(GOT, &context.domain.to_string(), pattern, name)?;
-    let served = context.link.serve(&own, Box::new(move |question| asked.answer(&*question)))?;
+    let all_is_taken = move || {
+        let is_free = looked_at.try_lock().is_ok_and(|gate| gate.is_open);
+        is_free && waiting.wait(Duration::ZERO) == Waited::Nothing
+    };
+    let on_question = move |question: Box<dyn Question>| asked.answer(&*question, &all_is_taken);
+    let served = context.link.serve(&own, Box::new(on_question))?;
     Ok(Running::new(worker, counters, vec![served]))
 }
 
@@ -182,15 +206,16 @@ impl<I: Intake> Taking<I> {
     /// Takes what is kept by those who have sent before, of whoever is there now; what comes meanwhile waits.
     fn begin(&self, stop: &Stop) {
         let mut gate = lock(&self.gate);
+        gate.intake.begin();
         if I::HAS_HISTORY
-            && let Err(error) = self.take_history(&mut gate, stop)
+            && let Err(error) = self.take_history(&mut gate.intake, stop)
         {
             self.context.note(format!("{}: {error}", self.what));
         }
         gate.is_open = true;
     }
 
-    fn take_history(&self, gate: &mut Gate<I>, stop: &Stop) -> Result<(), LinkError> {
+    fn take_history(&self, intake: &mut I, stop: &Stop) -> Result<(), LinkError> {
         let answers = Room::new(self.context.options.room_bytes);
         let answered = Arc::clone(&answers);
         let on_answer = Box::new(move |answer| match answer {
@@ -205,7 +230,13 @@ impl<I: Intake> Taking<I> {
         let deadline = Instant::now() + 2 * HISTORY_TIMEOUT;
         while !stop.is_set() && Instant::now() < deadline {
             match answers.take(SLICE) {
-                Taken::One(frame) => self.take(gate, frame, stop),
+                Taken::One(frame) => {
+                    self.note(match Envelope::of(&frame.attachment) {
+                        Ok(envelope) if is_own(&self.context, envelope) => Ok(()),
+                        Ok(envelope) => intake.take_kept(frame, envelope, stop),
+                        Err(error) => Err(error.into()),
+                    });
+                }
                 Taken::Nothing => {}
                 Taken::Closed => break,
             }
@@ -222,6 +253,10 @@ impl<I: Intake> Taking<I> {
             }
             Err(error) => Err(error.into()),
         };
+        self.note(taken);
+    }
+
+    fn note(&self, taken: Result<(), PortError>) {
         if let Err(error) = taken {
             Counters::add(&self.counters.refused, 1);
             self.context.note(format!("{}: {error}", self.what));

@@ -6,12 +6,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidepost::{EndpointId, Pattern};
 
 use super::context::Context;
-use crate::link::{Frame, Kept, LinkError, Question};
+use super::jobs::{Crew, Job};
+use super::port::PortError;
+use super::worker::Stop;
+use crate::link::{Frame, Kept, Question};
 use crate::room::Weighed;
+
+/// Those who are told at once: an answer may be long, and wait for its link.
+const TOLD_MAX: usize = 2;
+
+/// What is kept, and what tells of it.
+#[derive(Debug)]
+pub(super) struct History {
+    store: Arc<Store>,
+    crew: Crew,
+    served: Option<Kept>,
+}
 
 /// The frames of each publisher, as many as it keeps itself, and no more bytes than may wait for the network.
 #[derive(Debug)]
-pub(super) struct History {
+pub(super) struct Store {
     state: Mutex<State>,
     bytes_max: usize,
 }
@@ -30,8 +44,8 @@ impl State {
     }
 }
 
-impl History {
-    pub(super) fn new(bytes_max: usize) -> Arc<Self> {
+impl Store {
+    fn new(bytes_max: usize) -> Arc<Self> {
         Arc::new(Self { state: Mutex::default(), bytes_max })
     }
 
@@ -51,28 +65,66 @@ impl History {
         }
     }
 
-    /// A publisher has gone, and what it kept with it.
-    pub(super) fn forget(&self, sender: EndpointId) {
+    /// Only those keep anything that are here.
+    fn retain(&self, is_here: impl Fn(EndpointId) -> bool) {
         let mut state = self.state();
-        while state.let_go(sender) {}
-        state.senders.remove(&sender);
+        let State { senders, bytes } = &mut *state;
+        for (_, gone) in senders.extract_if(|sender, _| !is_here(*sender)) {
+            *bytes -= gone.iter().map(Weighed::bytes).sum::<usize>();
+        }
+    }
+
+    fn answer(&self, question: &dyn Question, stop: &Stop) {
+        let frames: Vec<Frame> = self.state().senders.values().flatten().cloned().collect();
+        frames.into_iter().take_while(|_| !stop.is_set()).for_each(|frame| question.answer(frame));
+    }
+}
+
+impl History {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { store: Store::new(bytes_max), crew: Crew::new(TOLD_MAX, bytes_max), served: None }
+    }
+
+    /// Where frames are kept.
+    pub(super) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Only those keep anything that are here.
+    pub(super) fn retain(&self, is_here: impl Fn(EndpointId) -> bool) {
+        self.store.retain(is_here);
     }
 
     /// Nothing is kept any more.
     pub(super) fn clear(&self) {
-        *self.state() = State::default();
+        *self.store.state() = State::default();
     }
 
-    fn answer(&self, question: &dyn Question) {
-        let frames: Vec<Frame> = self.state().senders.values().flatten().cloned().collect();
-        frames.into_iter().for_each(|frame| question.answer(frame));
+    /// Tells whoever asks under the topic's key, from now on.
+    pub(super) fn serve(&mut self, context: &Context, topic: &str) -> Result<(), PortError> {
+        if self.served.is_none() {
+            let key = context.key(Pattern::Topic, topic)?;
+            self.served = Some(context.link.serve(&key, self.crew.taker())?);
+        }
+        Ok(())
     }
 
-    /// Tells whoever asks under the topic's key.
-    pub(super) fn serve(self: &Arc<Self>, context: &Context, topic: &str) -> Result<Kept, LinkError> {
-        let asked = Arc::clone(self);
-        let key = context.key(Pattern::Topic, topic)?;
-        context.link.serve(&key, Box::new(move |question| asked.answer(&*question)))
+    /// Sees to it that there is somebody to tell.
+    pub(super) fn tend(&mut self) -> Result<(), PortError> {
+        if self.served.is_none() {
+            return Ok(());
+        }
+        let store = Arc::clone(&self.store);
+        let begin = move || {
+            let store = Arc::clone(&store);
+            move |job: Job, stop: &Stop| store.answer(&*job.question, stop)
+        };
+        self.crew.grow(begin, || ())
+    }
+
+    /// Tells nobody any more.
+    pub(super) fn stop(&self) {
+        self.crew.stop();
     }
 }
 
@@ -97,14 +149,14 @@ mod tests {
         senders
     }
 
-    fn lengths(history: &History, sender: EndpointId) -> Vec<usize> {
+    fn lengths(history: &Store, sender: EndpointId) -> Vec<usize> {
         history.state().senders.get(&sender).into_iter().flatten().map(|frame| frame.payload.len()).collect()
     }
 
     #[test]
     fn as_many_are_kept_as_the_publisher_keeps_and_fit() {
         let [one, other] = senders();
-        let history = History::new(10_000);
+        let history = Store::new(10_000);
         for length in 1..=5 {
             history.keep(one, 3, &frame(length));
             history.keep(other, 1, &frame(length));
@@ -114,11 +166,10 @@ mod tests {
         assert_eq!((lengths(&history, one), lengths(&history, other)), (vec![5, 9_500], vec![5]));
         history.keep(one, 100, &frame(20_000));
         assert_eq!(lengths(&history, one), Vec::<usize>::new(), "what does not fit at all is not kept");
-        history.forget(other);
+        history.retain(|sender| sender != other);
         assert_eq!(lengths(&history, other), Vec::<usize>::new());
         assert_eq!(history.state().bytes, 0);
         history.keep(one, 1, &frame(1));
-        history.clear();
-        assert_eq!(history.state().bytes, 0);
+        assert_ne!(history.state().bytes, 0);
     }
 }

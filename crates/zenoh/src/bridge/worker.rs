@@ -19,11 +19,12 @@ pub(super) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
     pub(super) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        // Either this is seen by whoever is about to rest, or that is seen by whoever wakes it after this.
+        self.0.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::SeqCst)
     }
 }
 
@@ -172,6 +173,11 @@ impl OnDemand {
             self.worker = Some(start()?);
         }
         Ok(())
+    }
+
+    /// Whether it runs.
+    pub(super) fn is_running(&self) -> bool {
+        self.worker.is_some()
     }
 
     /// Ends it, whoever wants it.

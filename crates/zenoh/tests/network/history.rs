@@ -100,3 +100,37 @@ fn the_first_message_crosses_as_its_publisher_sends() {
     assert_eq!(manners, [("fail", 5)]);
     drop((early, second));
 }
+
+/// The fear: what is kept is asked for again when a machine comes, and is taken for what comes after messages that are on their way.
+#[test]
+fn a_machine_that_comes_costs_others_nothing() {
+    let domains = ["a", "b", "c", "d"].map(Domain::new);
+    let first = domains[0].gateway(&listening());
+    let second = domains[1].gateway(&connecting(&first));
+    let nodes = domains.each_ref().map(Domain::node);
+    let mut subscriber = subscriber(&nodes[1], "t");
+    let mut publisher = keeping(&nodes[0], 1);
+    publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    let (mut sent, mut due) = (0, 0);
+    let mut pass = |milliseconds: u64| {
+        for _ in 0..milliseconds {
+            for _ in 0..3 {
+                publisher.send(&sent).expect("there is room");
+                sent += 1;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            while let Some(sample) = subscriber.try_recv().expect("receiving succeeds") {
+                assert_eq!((*sample, sample.lost()), (due, 0));
+                due += 1;
+            }
+        }
+        sent - due
+    };
+    pass(300);
+    let third = domains[2].gateway(&connecting(&first));
+    pass(700);
+    let fourth = domains[3].gateway(&connecting(&second));
+    pass(700);
+    until("all has come", || pass(1) < 10);
+    drop((third, fourth));
+}

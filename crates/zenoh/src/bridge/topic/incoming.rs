@@ -34,6 +34,7 @@ pub(in crate::bridge) fn open(context: &Arc<Context>, name: &str) -> Result<Runn
         publishers: HashMap::new(),
         absent: HashMap::new(),
         refused: HashSet::new(),
+        before: HashSet::new(),
         missed: 0,
     };
     let quality = Quality::Reliable { cache: context.options.cache };
@@ -71,6 +72,8 @@ struct Publishing {
     absent: HashMap<Origin, Due>,
     /// Those whose messages cannot be published, and their encodings: told once.
     refused: HashSet<(Origin, Arc<str>)>,
+    /// Those that were known before what is kept was asked for.
+    before: HashSet<Origin>,
     /// Frames that found no room, of which nobody has been told.
     missed: u64,
 }
@@ -112,14 +115,26 @@ impl Intake for Publishing {
         Ok(())
     }
 
+    fn begin(&mut self) {
+        self.before = self.publishers.keys().chain(self.absent.keys()).copied().collect();
+    }
+
+    fn take_kept(&mut self, frame: Frame, envelope: Option<Envelope>, stop: &Stop) -> Result<(), PortError> {
+        // What is missed of whoever is known comes again, or is counted, and what waits comes before what is kept.
+        if self.before.contains(&origin_of(envelope)) { Ok(()) } else { self.take(frame, envelope, stop) }
+    }
+
     fn take_at_once(&mut self, arrived: &Arrived<'_>, envelope: Option<Envelope>) -> bool {
         let sequence = envelope.map(|envelope| envelope.sequence);
         let is_easy = !arrived.is_farewell && arrived.payload.len() <= AT_ONCE_BYTES_MAX && self.missed == 0;
         let is_known = |standin: &&mut Standin| standin.encoding == *arrived.encoding;
         let standin = self.publishers.get_mut(&origin_of(envelope)).filter(is_known);
-        standin.filter(|_| is_easy).is_some_and(|standin| {
-            // What cannot be published at once is, or refused, by the thread that may wait.
-            standin.publish(arrived.payload, sequence, Duration::ZERO, &self.counters).unwrap_or(false)
+        let Some(standin) = standin.filter(|_| is_easy) else { return false };
+        // What cannot be published at once is published by the thread that may wait.
+        standin.publish(arrived.payload, sequence, Duration::ZERO, &self.counters).unwrap_or_else(|error| {
+            Counters::add(&self.counters.refused, 1);
+            self.context.note(format!("topic `{}`: {error}", self.name));
+            true
         })
     }
 

@@ -13,7 +13,6 @@ use crate::bridge::kept::History;
 use crate::bridge::outlet::Outlet;
 use crate::bridge::port::{Counters, Port, PortError};
 use crate::bridge::worker::OnDemand;
-use crate::link::Kept;
 
 /// The policy of this name, as reports have it.
 fn overflow_of(policy: &str) -> Overflow {
@@ -47,9 +46,7 @@ pub(in crate::bridge) struct TopicOut {
     counters: Arc<Counters>,
     manners: Arc<Manners>,
     doubt: Doubt,
-    history: Arc<History>,
-    /// What tells of that, once there is any.
-    served: Option<Kept>,
+    history: History,
     /// Publishers that were there at the last look, and those that were gone at it.
     here: Vec<Endpoint>,
     leaving: Vec<Endpoint>,
@@ -73,7 +70,6 @@ impl TopicOut {
             manners,
             doubt: Doubt::new(),
             history: History::new(context.options.room_bytes),
-            served: None,
             here,
             leaving,
         };
@@ -85,12 +81,14 @@ impl TopicOut {
     fn say_farewell(&mut self, local: &Local) -> Result<(), PortError> {
         let is_gone = |endpoint: &Endpoint| local.senders.iter().all(|sender| sender.id != endpoint.id);
         for gone in std::mem::take(&mut self.leaving) {
-            self.history.forget(gone.id);
             let envelope = self.context.envelope(sender_of(gone.id), overflow_of(gone.policy), u64::MAX);
             self.outlet.try_send(envelope.into_farewell())?;
         }
         self.leaving = self.here.extract_if(.., |endpoint| is_gone(endpoint)).collect();
         self.here.clone_from(&local.senders);
+        // Whoever has gone keeps nothing.
+        let is_here = |id| self.here.iter().chain(&self.leaving).any(|endpoint| endpoint.id == id);
+        self.history.retain(is_here);
         Ok(())
     }
 }
@@ -98,8 +96,8 @@ impl TopicOut {
 impl Port for TopicOut {
     fn move_on(&mut self, local: &Local) -> Result<(), PortError> {
         self.say_farewell(local)?;
-        if self.served.is_none() && local.senders.iter().any(|sender| sender.history > 0) {
-            self.served = Some(self.history.serve(&self.context, &self.name)?);
+        if local.senders.iter().any(|sender| sender.history > 0) {
+            self.history.serve(&self.context, &self.name)?;
         }
         if !may_all_lose(&local.senders) {
             self.outlet.be_reliable()?;
@@ -107,19 +105,23 @@ impl Port for TopicOut {
         // From now on messages of those are sent that had to be known first.
         self.manners.learn(local.senders.iter().map(|sender| (sender.id, manner_of(sender))));
         let Self { context, name, outlet, counters, manners, history, .. } = self;
-        if !may_all_lose(&local.senders) {
+        if self.doubt.is_denied() || !may_all_lose(&local.senders) {
             self.doubt.move_on(context, name, counters.counts().crossed)?;
         }
         if self.doubt.is_denied() {
             // What is denied is not there, which its publishers see.
             self.reading.end();
+            self.history.clear();
             return Ok(());
         }
         self.reading.tend(outlet.has_receivers(), || {
-            // What its publishers keep comes first.
-            history.clear();
-            passing::start(context, name, (outlet, history), counters, manners)
-        })
+            passing::start(context, name, (outlet, history.store()), counters, manners)
+        })?;
+        if !self.reading.is_running() {
+            // When it is read again, what its publishers keep comes first.
+            self.history.clear();
+        }
+        self.history.tend()
     }
 
     fn counters(&self) -> &Counters {
@@ -128,5 +130,6 @@ impl Port for TopicOut {
 
     fn stop(&mut self) {
         self.reading.stop();
+        self.history.stop();
     }
 }

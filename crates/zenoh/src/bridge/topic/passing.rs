@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tidepost::{EndpointId, Overflow, ReceiveError, Sample, Subscriber, TypeDescriptor, Untyped};
 
 use crate::bridge::context::{Context, sender_of};
-use crate::bridge::kept::History;
+use crate::bridge::kept::Store;
 use crate::bridge::outlet::Outlet;
 use crate::bridge::port::{Counters, PortError};
 use crate::bridge::worker::{Stop, Worker};
@@ -37,12 +37,21 @@ pub(super) struct Manner {
 /// How each publisher sends, as far as the census knows.
 #[derive(Debug, Default)]
 pub(super) struct Manners {
-    known: Mutex<Known>,
+    known: Mutex<Looks>,
     news: Condvar,
 }
 
+/// What is known of how a publisher sends.
+enum Known {
+    Manner(Manner),
+    /// It is not there any more.
+    Gone,
+    /// No look at the domain has ended in time.
+    NotYet,
+}
+
 #[derive(Debug, Default)]
-struct Known {
+struct Looks {
     manners: HashMap<EndpointId, Manner>,
     /// Looks at the domain so far.
     looks: u64,
@@ -57,21 +66,26 @@ impl Manners {
         self.news.notify_all();
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, Looks> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How this publisher sends; waits for a look at the domain that began by now if it is not known. `None` if it has gone by then.
-    fn of(&self, publisher: EndpointId, look_now: impl FnOnce(), stop: &Stop) -> Option<Manner> {
+    /// How this publisher sends; waits for a look at the domain that began by now if it is not known.
+    fn of(&self, publisher: EndpointId, look_now: impl FnOnce(), stop: &Stop) -> Known {
         let start = Instant::now();
         let mut known = self.known();
         // The next look may have begun before.
         let due = known.looks + 2;
         let mut look_now = Some(look_now);
         loop {
-            let manner = known.manners.get(&publisher).copied();
-            if manner.is_some() || known.looks >= due || start.elapsed() > LOOK_PATIENCE || stop.is_set() {
-                return manner;
+            if let Some(manner) = known.manners.get(&publisher) {
+                return Known::Manner(*manner);
+            }
+            if known.looks >= due {
+                return Known::Gone;
+            }
+            if start.elapsed() > LOOK_PATIENCE || stop.is_set() {
+                return Known::NotYet;
             }
             if let Some(look_now) = look_now.take() {
                 look_now();
@@ -85,7 +99,7 @@ impl Manners {
 pub(super) fn start(
     context: &Arc<Context>,
     name: &str,
-    (outlet, history): (&Arc<Outlet>, &Arc<History>),
+    (outlet, history): (&Arc<Outlet>, &Arc<Store>),
     counters: &Arc<Counters>,
     manners: &Arc<Manners>,
 ) -> Result<Worker, PortError> {
@@ -186,7 +200,7 @@ impl Watch {
 struct Passing {
     context: Arc<Context>,
     outlet: Arc<Outlet>,
-    history: Arc<History>,
+    history: Arc<Store>,
     counters: Arc<Counters>,
     manners: Arc<Manners>,
     desk: Mutex<Desk>,
@@ -282,7 +296,13 @@ impl Passing {
         let encoding = self.context.tell_type(message_type)?;
         let known = self.manners.of(publisher, || self.context.look_now(), stop);
         // Who has gone sends no more than what is here.
-        let manner = known.unwrap_or(Manner { overflow: Overflow::Block, history: 0 });
+        let usual = Manner { overflow: Overflow::Block, history: 0 };
+        let manner = match known {
+            Known::Manner(manner) => manner,
+            Known::Gone => usual,
+            // With the next message it is asked for again.
+            Known::NotYet => return Ok((encoding, usual)),
+        };
         senders.insert(publisher, (Arc::clone(&encoding), manner));
         Ok((encoding, manner))
     }
