@@ -9,6 +9,7 @@
 //! Every byte of a message is written before it is sent and read when it has come. One-way latency is half of the time to and fro, of
 //! messages a millisecond apart. A stream is counted as it is received; what a slow way loses is counted, too.
 
+mod beside;
 mod engine;
 mod parts;
 mod scale;
@@ -35,6 +36,9 @@ pub struct Arguments {
     /// Instead, what so many machines at one router cost, one number after the other.
     #[arg(long, value_delimiter = ',')]
     machines: Vec<usize>,
+    /// Instead, how fast local messages are beside gateways that are busy, on processors of their own.
+    #[arg(long)]
+    beside: bool,
     /// Messages to and fro in each turn; a stream has a hundred times as many of the short ones.
     #[arg(long, default_value_t = 200)]
     messages: usize,
@@ -51,6 +55,9 @@ struct Figures {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     if !arguments.machines.is_empty() {
         return scale::run(&arguments.machines);
+    }
+    if arguments.beside {
+        return beside::run(arguments.rounds);
     }
     let mut ways = ways()?;
     let sizes: Vec<usize> = arguments.sizes.iter().map(|size| (*size).max(8)).collect();

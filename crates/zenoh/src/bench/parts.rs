@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tidepost::{Node, Overflow, Publisher, Subscriber};
 use tidepost_zenoh::{Link, Network, Settings, Zenoh};
 
+use super::beside;
 use super::engine::{self, Which};
 use crate::Failure;
 
@@ -71,6 +72,9 @@ pub fn play(arguments: &[String]) -> Result<(), Failure> {
         }
         [part, directory] if part == "plain-program" => {
             program(&Node::builder().name("there").directory(PathBuf::from(directory)).open()?)
+        }
+        [part, directory] if ["busy", "local-subscriber", "local-publisher"].contains(&part.as_str()) => {
+            beside::play(part, directory)
         }
         _ => Err(format!("{arguments:?} is no part").into()),
     }

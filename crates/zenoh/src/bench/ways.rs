@@ -27,15 +27,35 @@ pub trait Way {
 }
 
 /// A process at the other end, ended when it is dropped.
-struct Part {
+pub struct Part {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
 }
 
+/// This program, on some of the processors.
+fn this_program(processors: Option<&str>) -> Result<Command, Failure> {
+    let this = std::env::current_exe()?;
+    Ok(match processors {
+        None => Command::new(this),
+        Some(processors) => {
+            let mut command = Command::new("taskset");
+            command.args(["--cpu-list", processors]).arg(this);
+            command
+        }
+    })
+}
+
 impl Part {
     fn start(arguments: &[&str]) -> Result<Self, Failure> {
-        let mut command = Command::new(std::env::current_exe()?);
+        Self::spawn(this_program(None)?, arguments)
+    }
+
+    pub fn start_on(processors: &str, arguments: &[&str]) -> Result<Self, Failure> {
+        Self::spawn(this_program(Some(processors))?, arguments)
+    }
+
+    fn spawn(mut command: Command, arguments: &[&str]) -> Result<Self, Failure> {
         command.arg(PART_COMMAND).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let stdin = child.stdin.take();
@@ -43,7 +63,7 @@ impl Part {
         Ok(Self { child, stdin, stdout })
     }
 
-    fn hear(&mut self) -> Result<String, Failure> {
+    pub fn hear(&mut self) -> Result<String, Failure> {
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;
         if line.is_empty() {
@@ -54,7 +74,7 @@ impl Part {
     }
 
     /// What came of a stream.
-    fn ask(&mut self) -> Result<(u64, Duration), Failure> {
+    pub fn ask(&mut self) -> Result<(u64, Duration), Failure> {
         self.stdin.as_mut().ok_or("its input is closed")?.write_all(b"\n")?;
         let said = self.hear()?;
         let (received, took_ns) = said.split_once(' ').ok_or("it says no two numbers")?;
@@ -86,7 +106,7 @@ impl Place {
         &self.0
     }
 
-    fn text(&self) -> Result<&str, Failure> {
+    pub fn text(&self) -> Result<&str, Failure> {
         Ok(self.0.to_str().ok_or("the directory for temporary files is no text")?)
     }
 }
@@ -199,7 +219,24 @@ impl Gateway {
         machine: &str,
         arguments: &[&str],
     ) -> Result<(Self, BufReader<ChildStderr>), Failure> {
-        let mut command = Command::new(std::env::current_exe()?);
+        Self::spawn(this_program(None)?, directory, machine, arguments)
+    }
+
+    pub fn start_on(
+        processors: &str,
+        directory: &Path,
+        machine: &str,
+        arguments: &[&str],
+    ) -> Result<(Self, BufReader<ChildStderr>), Failure> {
+        Self::spawn(this_program(Some(processors))?, directory, machine, arguments)
+    }
+
+    fn spawn(
+        mut command: Command,
+        directory: &Path,
+        machine: &str,
+        arguments: &[&str],
+    ) -> Result<(Self, BufReader<ChildStderr>), Failure> {
         command.args(["run", "--machine", machine, "--directory"]).arg(directory).args(arguments);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let said = child.stderr.take().ok_or("its errors are not piped")?;

@@ -3,26 +3,19 @@
 //! A frame that can be taken at once is, on the engine's own thread; it spares two threads a hand-over. The rest waits for the port's
 //! thread, and what comes meanwhile waits behind it.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidepost::Pattern;
 
 use super::context::Context;
+use super::heard::Heard;
 use super::port::{Counters, PortError};
 use super::worker::{Running, SLICE, Stop, Worker};
 use crate::envelope::{DomainId, Envelope};
-use crate::link::{Answer, Arrived, Frame, LinkError, Quality, Question, Source, Waited, Whom};
+use crate::link::{Answer, Arrived, Frame, LinkError, Quality, Source, Waited, Whom};
 use crate::room::{Room, Taken};
 
-/// What begins the key under which a domain says whether something of another has come under a name.
-pub(super) const GOT: &str = "@got";
-/// What it says.
-pub(super) const HAS_COME: &[u8] = b"1";
-const HAS_NOT_COME: &[u8] = b"0";
-/// Domains that are remembered for that.
-const DOMAINS_MAX: usize = 4096;
 /// How long those who have sent before may take to say what they keep.
 const HISTORY_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -75,41 +68,6 @@ impl<I> Gate<I> {
     }
 }
 
-/// The domains of which something has come.
-#[derive(Debug, Default)]
-struct Heard(Mutex<HashSet<DomainId>>);
-
-impl Heard {
-    fn add(&self, domain: DomainId) {
-        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if heard.len() >= DOMAINS_MAX
-            && let Some(some) = heard.iter().next().copied()
-        {
-            // It is heard of again.
-            heard.remove(&some);
-        }
-        heard.insert(domain);
-    }
-
-    /// Answers a domain that asks whether anything of it has come; `all_is_taken` says whether nothing waits to be looked at.
-    fn answer(&self, question: &dyn Question, all_is_taken: impl FnOnce() -> bool) {
-        let asking = std::str::from_utf8(&question.frame().payload).ok().and_then(|text| text.parse().ok());
-        let Some(asking) = asking else { return };
-        let has_come = |heard: &Self| {
-            heard.0.lock().unwrap_or_else(PoisonError::into_inner).contains::<DomainId>(&asking)
-        };
-        let payload = if has_come(self) {
-            HAS_COME
-        } else if all_is_taken() && !has_come(self) {
-            HAS_NOT_COME
-        } else {
-            // It may be among what waits.
-            return;
-        };
-        question.answer(Frame { payload: payload.to_vec(), ..Frame::default() });
-    }
-}
-
 fn lock<I>(gate: &Mutex<Gate<I>>) -> MutexGuard<'_, Gate<I>> {
     gate.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -123,8 +81,8 @@ pub(super) fn open<I: Intake>(
     intake: I,
 ) -> Result<Running, PortError> {
     let heard = Arc::<Heard>::default();
-    let asked = Arc::clone(&heard);
-    let gate = Arc::new(Mutex::new(Gate { intake, is_open: false, heard, last: None }));
+    let gate = Gate { intake, is_open: false, heard: Arc::clone(&heard), last: None };
+    let gate = Arc::new(Mutex::new(gate));
     let at_once = {
         let (context, gate) = (Arc::clone(context), Arc::clone(&gate));
         move |arrived: &Arrived<'_>| take_at_once(&context, &gate, arrived)
@@ -141,13 +99,11 @@ pub(super) fn open<I: Intake>(
         gate,
     };
     let worker = Worker::start(move || closed.close(), move |stop| taking.take_all(&*source, stop))?;
-    let own = context.key_at(GOT, &context.domain.to_string(), pattern, name)?;
     let all_is_taken = move || {
         let is_free = looked_at.try_lock().is_ok_and(|gate| gate.is_open);
         is_free && waiting.wait(Duration::ZERO) == Waited::Nothing
     };
-    let on_question = move |question: Box<dyn Question>| asked.answer(&*question, &all_is_taken);
-    let served = context.link.serve(&own, Box::new(on_question))?;
+    let served = heard.serve(context, (pattern, name), all_is_taken)?;
     Ok(Running::new(worker, counters, vec![served]))
 }
 

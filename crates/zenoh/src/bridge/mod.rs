@@ -10,6 +10,7 @@ mod call;
 mod census;
 mod context;
 mod ends;
+mod heard;
 mod intake;
 mod jobs;
 mod kept;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tidepost::Pattern;
 
 use crate::bridge::context::Context;
-use crate::bridge::intake::{GOT, HAS_COME};
+use crate::bridge::heard::{GOT, HAS_COME};
 use crate::bridge::port::PortError;
 use crate::link::{Answer, Frame, Whom};
 
