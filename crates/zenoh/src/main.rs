@@ -145,8 +145,9 @@ fn carry(arguments: &RunArguments) -> Result<ExitCode, Failure> {
     }
     let mut shown = Shown::default();
     loop {
-        shown.tell(&gateway.status());
+        // By then it knows whether it carries.
         std::thread::sleep(LOOK);
+        shown.tell(&gateway.status());
     }
 }
 
