@@ -56,6 +56,8 @@ impl Default for Settings {
 
 /// How long a link may take no data before a message that must not be dropped closes it.
 const BLOCK_US: u64 = 5_000_000;
+/// Where whoever is to be found listens.
+const ANYWHERE: &str = "tcp/0.0.0.0:0";
 /// Within which a link has to be opened.
 const OPEN_MS: u64 = 5_000;
 /// How soon, and how late, another attempt is made to connect.
@@ -95,6 +97,14 @@ impl Settings {
         }
     }
 
+    /// Where it listens: who is to be found has to, and says where when it is.
+    fn listens(&self) -> Vec<&str> {
+        if self.discovers && self.listen.is_empty() {
+            return vec![ANYWHERE];
+        }
+        self.listen.iter().map(String::as_str).collect()
+    }
+
     /// A router connects to any number of others, goes on trying in the background, and relays what they say to each other; a
     /// client does none of that, and a peer does not relay.
     fn mode(&self) -> &'static str {
@@ -111,7 +121,7 @@ impl Settings {
             json!({"period_init_ms": RETRY_MS.0, "period_max_ms": RETRY_MS.1, "period_increase_factor": 2.0});
         let mut settings = vec![
             ("mode", json!(self.mode())),
-            ("listen/endpoints", json!(self.listen)),
+            ("listen/endpoints", json!(self.listens())),
             ("listen/exit_on_failure", json!(true)),
             ("connect/endpoints", json!(self.connect)),
             ("connect/exit_on_failure", json!(false)),

@@ -82,14 +82,21 @@ impl Hosts {
 
     /// Waits until east and west see each other, or see each other no more.
     fn sees(&self, is_so: bool) {
-        for (domain, other) in [(&self.domains[0], "west"), (&self.domains[2], "east")] {
-            let mut reader = domain.node().state::<[u8]>("network/tidepost").reader().expect("it is bytes");
+        self.see([0, 2], is_so);
+    }
+
+    /// Waits until two of the hosts see each other, or see each other no more.
+    fn see(&self, hosts: [usize; 2], is_so: bool) {
+        let names = ["east", "relay", "west"];
+        for [at, other] in [hosts, [hosts[1], hosts[0]]] {
+            let node = self.domains[at].node();
+            let mut reader = node.state::<[u8]>("network/tidepost").reader().expect("it is bytes");
             until("both see the same", || {
                 let value = reader.wait(Duration::from_secs(1)).expect("waiting succeeds");
                 let status =
                     value.map(|value| String::from_utf8_lossy(&value).into_owned()).unwrap_or_default();
                 let machines = status.split("\"machines\":[").nth(1).and_then(|rest| rest.split(']').next());
-                machines.is_some_and(|machines| machines.contains(other)) == is_so
+                machines.is_some_and(|machines| machines.contains(names[other])) == is_so
             });
         }
     }
@@ -141,6 +148,16 @@ fn three_hosts_with_losses_lose_nothing() {
     let [mut here, mut middle, mut there] = nodes.each_ref().map(|node| subscriber(node, "t"));
     each_arrives_once(&mut publisher, &mut [&mut here, &mut middle, &mut there]);
     calls_are_answered(&nodes[0], &nodes[2]);
+}
+
+#[test]
+fn hosts_that_look_for_each_other_need_no_setting() {
+    let Some(mut hosts) = Hosts::start(&[]) else { return };
+    hosts.tell("discover");
+    hosts.see([0, 1], true);
+    let nodes = hosts.domains.each_ref().map(Domain::node);
+    let mut publisher = publisher(&nodes[0], "t");
+    each_arrives_once(&mut publisher, &mut [&mut subscriber(&nodes[1], "t")]);
 }
 
 #[test]

@@ -43,6 +43,11 @@ while read -r command; do
             nsenter --net="/run/netns/$host" nft 'add table inet f; add chain inet f in { type filter hook input priority 0; }; add rule inet f in numgen random mod 100 < 5 drop'
         done
         ;;
+    discover)
+        kill -9 "$pid_east" "$pid_relay" "$pid_west"
+        gateway east "$1" "$2" --discover
+        gateway relay "$1" "$3" --discover
+        ;;
     kill-relay) kill -9 "$pid_relay" ;;
     start-relay) gateway relay "$1" "$3" --listen tcp/10.9.1.1:7447 --listen tcp/10.9.2.1:7447 ;;
     disorder) # how many segments have come to the relay before those that were sent before them, as TCP counts
