@@ -88,11 +88,7 @@ pub trait Sink: fmt::Debug + Send + Sync {
     fn try_send(&self, frame: Frame) -> Sent;
     /// Sends a frame on this thread if nothing waits before it, which may have to wait for the link for as long as that takes; queues
     /// it otherwise. `settled` is called when nothing that is sent later can come before it.
-    fn send(&self, frame: Frame, settled: &mut dyn FnMut()) -> Sent {
-        let sent = self.try_send(frame);
-        settled();
-        sent
-    }
+    fn send(&self, frame: Frame, settled: &mut dyn FnMut()) -> Sent;
     /// Whether anybody receives them.
     fn has_receivers(&self) -> bool;
 }

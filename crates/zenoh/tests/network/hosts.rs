@@ -150,6 +150,15 @@ fn three_hosts_with_losses_lose_nothing() {
     calls_are_answered(&nodes[0], &nodes[2]);
 }
 
+/// Over a relay, each promise between hosts of its own.
+#[test]
+fn every_pattern_keeps_its_promises_between_hosts() {
+    for (_, check) in crate::conformance::across() {
+        let Some(hosts) = Hosts::start(&[]) else { return };
+        check(&hosts.domains[0].node(), &hosts.domains[2].node());
+    }
+}
+
 #[test]
 fn hosts_that_look_for_each_other_need_no_setting() {
     let Some(mut hosts) = Hosts::start(&[]) else { return };

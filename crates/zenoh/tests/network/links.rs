@@ -122,6 +122,24 @@ fn check_at_once([one, other]: [&dyn Link; 2]) {
     assert_eq!(took.recv_timeout(PATIENCE), Ok(6), "nothing waits before it");
 }
 
+/// What is sent on the caller's thread and what is queued arrive in the order in which they were settled, each of which is said once.
+fn check_in_turn([one, other]: [&dyn Link; 2]) {
+    for (key, quality) in [("realm/in-turn/reliable", RELIABLE), ("realm/in-turn/lossy", Quality::Lossy)] {
+        let sink = one.sink(key, quality, ROOM).expect("it may");
+        let source = source(other, key, quality, ROOM);
+        until("it is received there", || sink.has_receivers());
+        for number in (0..200_u8).step_by(2) {
+            let mut settled = 0;
+            assert_eq!(sink.send(frame(&[number]), &mut || settled += 1), Sent::Sent);
+            assert_eq!(settled, 1);
+            assert_eq!(sink.try_send(frame(&[number + 1])), Sent::Sent);
+        }
+        for number in 0..200_u8 {
+            assert_eq!(received(&*source).payload, [number]);
+        }
+    }
+}
+
 fn check_newest([one, other]: [&dyn Link; 2]) {
     let sink = one.sink("realm/newest", Quality::Newest, ROOM).expect("it may");
     for number in 0..10 {
@@ -202,10 +220,33 @@ fn the_link_does_what_every_link_does() {
         check_frames(ends);
         check_bounds(ends);
         check_at_once(ends);
+        check_in_turn(ends);
         check_newest(ends);
         check_questions(ends);
         check_tokens(ends);
     }
+}
+
+#[test]
+fn all_who_answer_are_asked_if_all_are_to_be() {
+    let [one, other] = ends();
+    let third = Zenoh::open(&Settings { connect: one.addresses(), ..Settings::default() });
+    let third = third.expect("it is an address");
+    let serve = |link: &Zenoh, name: &'static [u8]| {
+        link.serve("realm/all", Box::new(move |question| question.answer(frame(name)))).expect("it may")
+    };
+    let kept = (serve(&other, b"other"), serve(&third, b"third"));
+    until("both answer", || {
+        let answers = ask(&one, Whom::All, "realm/all", b"");
+        let mut names: Vec<_> = answers
+            .into_iter()
+            .filter_map(|answer| if let Answer::Frame(frame) = answer { Some(frame.payload) } else { None })
+            .collect();
+        names.sort();
+        names == [b"other", b"third"]
+    });
+    assert_eq!(ask(&one, Whom::One, "realm/all", b"").len(), 2, "one answer, and the end");
+    drop(kept);
 }
 
 #[test]
