@@ -83,7 +83,7 @@ pub(crate) struct ReceivingEnd {
     relaying: Option<Box<Relaying>>,
     /// Whether messages can be missing before one.
     may_lose: bool,
-    /// Messages that were withdrawn before they were taken.
+    /// Messages that were withdrawn before they were taken, or had come before by another way.
     pub(super) withdrawn: u64,
     /// Whether `found` is a message that has not been taken yet.
     has_found: bool,
