@@ -44,7 +44,7 @@ while read -r command; do
         done
         ;;
     discover)
-        kill -9 "$pid_east" "$pid_relay" "$pid_west"
+        kill -9 "$pid_east" "$pid_relay" "$pid_west" 2> /dev/null || true
         gateway east "$1" "$2" --discover
         gateway relay "$1" "$3" --discover
         ;;
