@@ -39,6 +39,7 @@ impl Holder {
             descriptor,
             overflow: 0,
             is_stamped: false,
+            is_relayed: false,
             header: None,
             slots: 0,
             stride: 0,

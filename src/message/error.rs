@@ -157,6 +157,12 @@ pub enum SendError {
         /// Where.
         channel: Channel,
     },
+    /// The publisher was not made to pass messages on.
+    #[error("{channel}: the publisher passes nothing on; make it with `relaying`")]
+    NotRelaying {
+        /// Where.
+        channel: Channel,
+    },
     /// The message is longer than any memory.
     #[error("{channel}: a message of {needed} B cannot be addressed")]
     TooLarge {
@@ -310,7 +316,7 @@ impl SendError {
             | Self::Segment { sent, .. }
             | Self::Closed { sent, .. }
             | Self::Endpoint { sent, .. } => *sent = count,
-            Self::TooLarge { .. } | Self::Length { .. } | Self::Header { .. } => {}
+            Self::TooLarge { .. } | Self::Length { .. } | Self::Header { .. } | Self::NotRelaying { .. } => {}
         }
         self
     }

@@ -100,24 +100,30 @@ struct Offered {
     prefix: Prefix,
     descriptor: TypeDescriptor,
     base: Base,
-    failure: Option<Box<TypeDescriptor>>,
+    header: Option<TypeDescriptor>,
     /// The hub whose lane it is, or the outlet itself.
     from: EndpointId,
+}
+
+/// What is known of a stream's messages.
+#[derive(Debug)]
+pub(super) struct About {
+    /// Whose it is: the publisher, or the hub whose lane it is.
+    pub(super) publisher: Counterpart,
+    /// What its messages are.
+    pub(super) descriptor: TypeDescriptor,
+    /// What its headers are, or its failures if it is a server's.
+    pub(super) header: Option<TypeDescriptor>,
+    pub(super) prefix: Prefix,
 }
 
 /// A stream that the subscriber reads.
 #[derive(Debug)]
 pub(super) struct Source {
-    /// Whose it is: the publisher, or the hub whose lane it is.
-    pub(super) publisher: Counterpart,
+    pub(super) about: About,
     outlet: EndpointId,
-    /// What its messages are.
-    pub(super) descriptor: TypeDescriptor,
-    pub(super) prefix: Prefix,
     /// What its numbers count on from, if it is a state's.
     pub(super) base: Base,
-    /// What its failures are, if it is a server's.
-    pub(super) failure: Option<Box<TypeDescriptor>>,
     pub(super) end: ReceivingEnd,
     /// Our bit at the publisher.
     pub(super) sleepers: PeerSleepers,
@@ -288,15 +294,16 @@ impl SubscriberShared {
         let prefix = if self.is_service() {
             Prefix::of_call(align)
         } else {
-            Prefix::new(offer.is_stamped, offer.header.as_ref(), offer.descriptor.align as usize)
+            let said = (offer.is_stamped, offer.is_relayed);
+            Prefix::new(said, offer.header.as_ref(), offer.descriptor.align as usize)
         };
         if self.is_state() && (overflow != Overflow::Latest || prefix != Prefix::default()) {
             return Err(unusable("it is none of a state's writer".to_owned()));
         }
-        let (descriptor, base) = (offer.descriptor.clone(), Base::from_bits(offer.base));
-        let failure = offer.header.clone().filter(|_| self.is_service()).map(Box::new);
+        let (descriptor, header) = (offer.descriptor.clone(), offer.header.clone());
+        let base = Base::from_bits(offer.base);
         let from = offer.lane.as_ref().map_or(offer.outlet, |lane| lane.from);
-        Ok(Offered { geometry, overflow, prefix, descriptor, base, failure, from })
+        Ok(Offered { geometry, overflow, prefix, descriptor, base, header, from })
     }
 
     /// Whether this is the reader of a state.
@@ -422,12 +429,14 @@ impl Inlet for SubscriberShared {
         let end = ReceivingEnd::new(attachment, offer.geometry, admission.start, reading, relaying);
         let publisher = Counterpart::new(offer.from, &peer);
         state.incoming.push(Source {
-            publisher: publisher.clone(),
+            about: About {
+                publisher: publisher.clone(),
+                descriptor: offer.descriptor,
+                header: offer.header,
+                prefix: offer.prefix,
+            },
             outlet: admission.outlet,
-            descriptor: offer.descriptor,
-            prefix: offer.prefix,
             base: offer.base,
-            failure: offer.failure,
             end,
             sleepers,
             _bell: peer.bell,
@@ -518,7 +527,7 @@ impl Inlet for SubscriberShared {
             source.outlet == outlet && source.end.is_at_its_end() && source.end.shortage().is_none()
         };
         let over: Vec<Source> = state.incoming.extract_if(.., is_over).collect();
-        state.ended.extend(over.iter().map(|source| source.publisher.id));
+        state.ended.extend(over.iter().map(|source| source.about.publisher.id));
         if !state.ended.is_empty() {
             self.has_incoming.store(true, Ordering::Release);
         }

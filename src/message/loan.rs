@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 
 use super::error::SendError;
 use super::payload::Payload;
-use super::prefix::Prefix;
+use super::prefix::{Prefix, Said};
 use super::sender::Sender;
 use crate::sync::stream::Lease;
 
@@ -22,14 +22,14 @@ impl<'a, T: Payload + ?Sized> Loan<'a, T> {
     #[inline]
     pub(super) fn new(
         sender: &'a mut Sender,
-        header: Option<&[u8]>,
+        said: Option<Said<'_>>,
         bytes: usize,
     ) -> Result<Self, SendError> {
         let prefix = sender.prefix();
         sender.make_room(bytes)?;
         let mut lease = Lease::new(sender, Sender::loan_mut);
         if prefix.bytes() > 0 {
-            prefix.write(header, lease.bytes_mut());
+            prefix.write(said, lease.bytes_mut());
         }
         Ok(Self { lease, prefix, message: PhantomData })
     }

@@ -1,6 +1,5 @@
 //! The sending end of a topic.
 
-use std::any::TypeId;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -11,6 +10,8 @@ use super::event::{Counterpart, Event};
 use super::loan::Loan;
 use super::outlet::PublisherShared;
 use super::payload::{Message, Payload, Untyped, extent_of};
+use super::prefix::{HeaderType, Said};
+use super::relayed::Relayed;
 use super::sender::Sender;
 use crate::node::{EndpointId, Outlet};
 use crate::os::clock::Deadline;
@@ -24,12 +25,12 @@ use crate::os::clock::Deadline;
 /// With no subscriber a message is published and read by nobody. A subscriber that dies holds nobody back.
 pub struct Publisher<T: ?Sized> {
     sender: Sender,
-    header: Option<TypeId>,
+    header: Option<HeaderType>,
     messages: PhantomData<fn(&T)>,
 }
 
 impl<T: Payload + ?Sized> Publisher<T> {
-    pub(super) fn new(sender: Sender, header: Option<TypeId>) -> Self {
+    pub(super) fn new(sender: Sender, header: Option<HeaderType>) -> Self {
         Self { sender, header, messages: PhantomData }
     }
 
@@ -63,7 +64,7 @@ impl<T: Payload + ?Sized> Publisher<T> {
     pub fn send_with<H: Message>(&mut self, header: &H, message: &T) -> Result<(), SendError> {
         self.check_header::<H>()?;
         self.check_length(message)?;
-        self.sender.send_until(Some(header.as_bytes()), message.as_bytes(), || Deadline::NEVER)
+        self.sender.send_until(Some(Said::Header(header.as_bytes())), message.as_bytes(), || Deadline::NEVER)
     }
 
     /// As [`Publisher::send_with`], waiting for room no longer than `timeout`.
@@ -78,7 +79,36 @@ impl<T: Payload + ?Sized> Publisher<T> {
     ) -> Result<(), SendError> {
         self.check_header::<H>()?;
         self.check_length(message)?;
-        self.sender.send_until(Some(header.as_bytes()), message.as_bytes(), || Deadline::after(timeout))
+        self.sender.send_until(Some(Said::Header(header.as_bytes())), message.as_bytes(), || {
+            Deadline::after(timeout)
+        })
+    }
+
+    /// As [`Publisher::send`], for a message that is passed on for who sent it first, by a publisher that was made with
+    /// [`relaying`](super::Topic::relaying).
+    ///
+    /// # Errors
+    /// As [`Publisher::send`]; [`SendError::NotRelaying`]; [`SendError::Header`] if the header has not the length of its type.
+    pub fn relay(&mut self, relayed: &Relayed<'_>, message: &T) -> Result<(), SendError> {
+        self.check_relayed(relayed)?;
+        self.check_length(message)?;
+        self.sender.send_until(Some(Said::Relayed(relayed)), message.as_bytes(), || Deadline::NEVER)
+    }
+
+    /// As [`Publisher::relay`], waiting for room no longer than `timeout`.
+    ///
+    /// # Errors
+    /// As [`Publisher::relay`], and [`SendError::Timeout`].
+    pub fn relay_timeout(
+        &mut self,
+        relayed: &Relayed<'_>,
+        message: &T,
+        timeout: Duration,
+    ) -> Result<(), SendError> {
+        self.check_relayed(relayed)?;
+        self.check_length(message)?;
+        let said = Some(Said::Relayed(relayed));
+        self.sender.send_until(said, message.as_bytes(), || Deadline::after(timeout))
     }
 
     /// Publishes many messages, and looks for sleeping subscribers once. What was published before it has to
@@ -98,11 +128,22 @@ impl<T: Payload + ?Sized> Publisher<T> {
     }
 
     fn check_header<H: Message>(&self) -> Result<(), SendError> {
-        let channel = || self.sender.shared().channel.clone();
-        if self.header == Some(TypeId::of::<H>()) {
+        if self.header.as_ref().is_some_and(HeaderType::is::<H>) {
             Ok(())
         } else {
-            Err(SendError::Header { channel: channel() })
+            Err(SendError::Header { channel: self.sender.shared().channel.clone() })
+        }
+    }
+
+    fn check_relayed(&self, relayed: &Relayed<'_>) -> Result<(), SendError> {
+        let channel = || self.sender.shared().channel.clone();
+        if self.sender.prefix().relayed_at().is_none() {
+            return Err(SendError::NotRelaying { channel: channel() });
+        }
+        let due = self.header.as_ref().map_or(0, |header| header.descriptor.size);
+        match relayed.header {
+            Some(header) if header.len() as u64 != due => Err(SendError::Header { channel: channel() }),
+            _ => Ok(()),
         }
     }
 
@@ -125,7 +166,7 @@ impl<T: Payload + ?Sized> Publisher<T> {
     /// # Errors
     /// As [`Topic::publisher`](super::Topic::publisher).
     pub fn try_clone(&self) -> Result<Self, TopicError> {
-        Ok(Self::new(self.sender.another()?, self.header))
+        Ok(Self::new(self.sender.another()?, self.header.clone()))
     }
 
     /// How many messages it has sent.
@@ -214,7 +255,7 @@ impl<T: Message> Publisher<T> {
     /// As [`Publisher::send_with`].
     pub fn loan_with<H: Message>(&mut self, header: &H) -> Result<Loan<'_, T>, SendError> {
         self.check_header::<H>()?;
-        Loan::new(&mut self.sender, Some(header.as_bytes()), size_of::<T>())
+        Loan::new(&mut self.sender, Some(Said::Header(header.as_bytes())), size_of::<T>())
     }
 }
 
@@ -237,7 +278,8 @@ impl<T: Message> Publisher<[T]> {
     /// As [`Publisher::send_with`].
     pub fn loan_with<H: Message>(&mut self, header: &H, length: usize) -> Result<Loan<'_, [T]>, SendError> {
         self.check_header::<H>()?;
-        Loan::new(&mut self.sender, Some(header.as_bytes()), length.saturating_mul(size_of::<T>()))
+        let bytes = length.saturating_mul(size_of::<T>());
+        Loan::new(&mut self.sender, Some(Said::Header(header.as_bytes())), bytes)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::error::{ReceiveError, Refused, TopicError};
 use super::event::{Counterpart, Event};
-use super::inlet::{ReceiverOptions, Source, SubscriberShared};
+use super::inlet::{About, ReceiverOptions, Source, SubscriberShared};
 use super::payload::extent_of;
 use crate::node::{Channel, EndpointError, EndpointId, Inlet, Node, TypeDescriptor, Violation};
 use crate::os::clock::Deadline;
@@ -47,7 +47,7 @@ pub(super) struct Headed<'a> {
 impl Headed<'_> {
     /// Whether it is as long as the type says that its sender declared.
     pub(super) fn fits(&self) -> bool {
-        extent_of(&self.source.descriptor).fits(self.bytes.len() as u64)
+        extent_of(&self.source.about.descriptor).fits(self.bytes.len() as u64)
     }
 }
 
@@ -117,28 +117,24 @@ impl Receiver {
     /// Takes the message that the last poll found.
     #[inline]
     pub(super) fn take(&mut self) -> Option<Taken<'_>> {
-        let Source { end, publisher, descriptor, prefix, .. } = self.sources.get_mut(self.current)?;
+        let Source { end, about, .. } = self.sources.get_mut(self.current)?;
         let lent = end.take()?;
         if lent.lost() > 0 {
-            self.shared.events.push_gap(publisher.id, lent.lost());
+            self.shared.events.push_gap(about.publisher.id, lent.lost());
         }
-        Some(Taken {
-            lent,
-            source: SourceView { publisher, descriptor, prefix: *prefix },
-            shared: &self.shared,
-        })
+        Some(Taken { lent, about, shared: &self.shared })
     }
 
     /// What the last poll found in a state's stream: its version, and who wrote it.
     #[inline]
     pub(super) fn found(&self) -> Option<(u64, EndpointId)> {
         let source = self.sources.get(self.current)?;
-        Some((source.base.version(source.end.found_sequence()), source.publisher.id))
+        Some((source.base.version(source.end.found_sequence()), source.about.publisher.id))
     }
 
     /// What the messages of the stream are in which the last poll found one.
     pub(super) fn descriptor_found(&self) -> Option<&TypeDescriptor> {
-        self.sources.get(self.current).map(|source| &source.descriptor)
+        self.sources.get(self.current).map(|source| &source.about.descriptor)
     }
 
     /// Takes the message that the last poll found, and keeps it; see [`ReceivingEnd::take_into`].
@@ -198,8 +194,9 @@ impl Receiver {
     /// Takes the item of a queue that the last poll found.
     #[inline(always)]
     pub(super) fn take_item(&mut self) -> Option<TakenItem<'_>> {
-        let Source { end, publisher, descriptor, .. } = self.sources.get_mut(self.current)?;
+        let Source { end, about, .. } = self.sources.get_mut(self.current)?;
         let lent = end.take()?;
+        let About { publisher, descriptor, .. } = about;
         Some(TakenItem { lent, end: lent.end(), publisher, descriptor, shared: &self.shared })
     }
 
@@ -333,7 +330,7 @@ impl Receiver {
     /// The current stream is over: whose it was, and whether that is for want of memory of ours.
     #[cold]
     fn end_current(&mut self) -> (EndpointId, bool) {
-        let Source { publisher, end, .. } = self.sources.remove(self.current);
+        let Source { about: About { publisher, .. }, end, .. } = self.sources.remove(self.current);
         let (id, shortage) = (publisher.id, end.shortage().cloned());
         let is_short = shortage.is_some();
         self.shortages.extend(shortage.map(|error| (Box::new(publisher), error)));
@@ -366,13 +363,13 @@ impl Receiver {
         if self.shared.has_incoming() {
             self.take_over();
         }
-        self.sources.iter().any(|source| source.publisher.id == from)
+        self.sources.iter().any(|source| source.about.publisher.id == from)
     }
 
     /// What comes from this hub: its messages, and its failures if it has any.
     pub(super) fn types_from(&self, from: EndpointId) -> Option<(&TypeDescriptor, Option<&TypeDescriptor>)> {
-        let source = self.sources.iter().find(|source| source.publisher.id == from)?;
-        Some((&source.descriptor, source.failure.as_deref()))
+        let source = self.sources.iter().find(|source| source.about.publisher.id == from)?;
+        Some((&source.about.descriptor, source.about.header.as_ref()))
     }
 
     /// The message that the last poll found, with the word before it.
@@ -392,7 +389,7 @@ impl Receiver {
 
     /// Stores a note for this hub, which may be waiting for it.
     pub(super) fn note(&self, to: EndpointId, index: usize, value: u64) {
-        if let Some(source) = self.sources.iter().find(|source| source.publisher.id == to) {
+        if let Some(source) = self.sources.iter().find(|source| source.about.publisher.id == to) {
             source.end.put_note(index, value);
         }
     }
@@ -401,7 +398,7 @@ impl Receiver {
     #[cold]
     pub(super) fn accuse(&mut self, reason: &str) {
         if self.current < self.sources.len() {
-            let publisher = self.sources.remove(self.current).publisher.id;
+            let publisher = self.sources.remove(self.current).about.publisher.id;
             self.note_changes([publisher]);
             self.shared.node.shared().accuse(publisher.node(), &Violation(reason.to_owned()));
             self.tell_others();
@@ -457,16 +454,8 @@ pub(super) struct TakenItem<'a> {
 /// A message that has been taken, and whose it is.
 pub(super) struct Taken<'a> {
     pub(super) lent: Lent<'a>,
-    pub(super) source: SourceView<'a>,
+    pub(super) about: &'a About,
     pub(super) shared: &'a SubscriberShared,
-}
-
-/// What a sample knows of its publisher.
-#[derive(Clone, Copy)]
-pub(super) struct SourceView<'a> {
-    pub(super) publisher: &'a super::event::Counterpart,
-    pub(super) descriptor: &'a crate::node::TypeDescriptor,
-    pub(super) prefix: super::prefix::Prefix,
 }
 
 impl Drop for Receiver {

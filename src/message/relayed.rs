@@ -1,17 +1,14 @@
-//! What a gateway says of each message that it passes on.
+//! What is said of a message that is passed on.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use std::time::SystemTime;
 
-use super::payload::Message;
-use crate::node::{Field, TypeDescriptor};
-
-/// The header of messages that are passed on for somebody else, on another machine for instance: who sent each first, and which
-/// number it had there.
+/// A message of somebody else's, on another machine for instance, that is passed on: who sent it first, which number it had there, and
+/// what came with it.
 ///
-/// Whoever passes messages on publishes them with this [`header`](super::Topic::header). Subscribers need not declare it. By the
-/// numbers they know what is missing, which counts as any loss does, in [`Sample::lost`](super::Sample::lost), in events, and in the
-/// figures of who looks; and what they have received they do not receive again: also if one who passed messages on has gone,
-/// and another does so in its place.
+/// Whoever passes messages on makes a publisher with [`relaying`](super::Topic::relaying), and sends with
+/// [`Publisher::relay`](super::Publisher::relay). Subscribers receive them as any. By the numbers they know what is missing, which
+/// counts as any loss does, in [`Sample::lost`](super::Sample::lost), in events, and in the figures of who looks; and what they have
+/// received they do not receive again: also if one who passed messages on has gone, and another does so in its place.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,15 +17,15 @@ use crate::node::{Field, TypeDescriptor};
 /// use tidepost::{Overflow, Relayed};
 ///
 /// let mut subscriber = node.topic::<u32>("depth").subscriber()?;
-/// let topic = node.topic::<u32>("depth").header::<Relayed>();
-/// let relayed = |number| Relayed { origin: [1, 2, 3], number, lost: 0 };
+/// let topic = node.topic::<u32>("depth").relaying();
+/// let relayed = |number| Relayed { origin: [1, 2, 3], number, ..Relayed::NOBODY };
 /// let mut publisher = topic.clone().publisher(Overflow::Block)?;
-/// publisher.send_with(&relayed(5), &17)?;
+/// publisher.relay(&relayed(5), &17)?;
 /// assert_eq!(*subscriber.recv()?, 17);
 /// drop(publisher);
 /// let mut successor = topic.publisher(Overflow::Block)?;
-/// successor.send_with(&relayed(5), &17)?;
-/// successor.send_with(&relayed(9), &21)?;
+/// successor.relay(&relayed(5), &17)?;
+/// successor.relay(&relayed(9), &21)?;
 /// let sample = subscriber.recv()?;
 /// assert_eq!((*sample, sample.lost()), (21, 3));
 /// # drop((successor, subscriber, node));
@@ -36,9 +33,8 @@ use crate::node::{Field, TypeDescriptor};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Relayed {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relayed<'a> {
     /// Who sent it first: anything that nobody else is called by.
     pub origin: [u64; 3],
     /// Its number among the messages of that one; [`Relayed::NO_NUMBER`] if it has none.
@@ -46,27 +42,29 @@ pub struct Relayed {
     /// Messages that are known to be lost before it, where numbers do not tell: of one that has none, or of whom nothing has been
     /// received yet.
     pub lost: u64,
+    /// When it was sent first: the time that it carries if the publisher was made with [`timestamps`](super::Topic::timestamps). Unless
+    /// given, the time at which it is passed on.
+    pub sent_at: Option<SystemTime>,
+    /// The bytes of the header that it came with, of the type with which the publisher was made; zeros unless given.
+    pub header: Option<&'a [u8]>,
 }
 
-impl Relayed {
+impl Relayed<'_> {
     /// The number of a message that has none: it is received whenever it comes.
     pub const NO_NUMBER: u64 = u64::MAX;
-}
+    /// What is said of a message of which nothing is known.
+    pub const NOBODY: Self =
+        Self { origin: [0; 3], number: Self::NO_NUMBER, lost: 0, sent_at: None, header: None };
 
-// By hand, as the derive is for programs.
-impl Message for Relayed {
-    fn descriptor() -> TypeDescriptor {
-        let field = |name: &'static str, type_name: &'static str, offset: u64, size: u64| Field {
-            name: name.into(),
-            type_name: type_name.into(),
-            offset,
-            size,
-        };
-        let fields = vec![
-            field("origin", "[u64; 3]", 0, 24),
-            field("number", "u64", 24, 8),
-            field("lost", "u64", 32, 8),
-        ];
-        TypeDescriptor::of_struct::<Self>("tidepost::Relayed", fields)
+    /// Bytes before a message that say whose it is.
+    pub(super) const BYTES: usize = 40;
+
+    /// Writes whose it is, in as many bytes.
+    pub(super) fn write(&self, place: &mut [u8]) {
+        let [first, second, third] = self.origin;
+        let words = [first, second, third, self.number, self.lost];
+        for (place, word) in place.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! Messages as they are received: lent in place, held beyond that, or many at once.
 
-use std::any::TypeId;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -8,6 +7,7 @@ use std::time::SystemTime;
 
 use super::error::HoldError;
 use super::payload::{self, Message, Payload};
+use super::prefix::HeaderType;
 use super::receiver::Taken;
 use crate::node::{EndpointError, EndpointId, TypeDescriptor};
 use crate::sync::stream::{self, Buffer, Keeping, Lent, Pinned};
@@ -39,32 +39,39 @@ impl<'a, T: Payload + ?Sized> Sample<'a, T> {
     /// Who published it. A publisher that is made again, after a restart for instance, is another one.
     #[inline]
     pub fn publisher(&self) -> EndpointId {
-        self.taken.source.publisher.id
+        self.taken.about.publisher.id
     }
 
     /// The name of the publisher's node.
     pub fn publisher_node(&self) -> &'a str {
-        &self.taken.source.publisher.node_name
+        &self.taken.about.publisher.node_name
     }
 
     /// The message's type, as its publisher declared it.
     pub fn message_type(&self) -> &'a TypeDescriptor {
-        self.taken.source.descriptor
+        &self.taken.about.descriptor
     }
 
     /// When it was sent, by the system's clock, if the publisher was made with
     /// [`timestamps`](super::Topic::timestamps).
     pub fn timestamp(&self) -> Option<SystemTime> {
-        self.taken.source.prefix.time(self.taken.lent.prefix())
+        self.taken.about.prefix.time(self.taken.lent.prefix())
     }
 
     /// The header that came with it; `None` if the subscriber was not made with [`header`](super::Topic::header) and this
     /// type.
     pub fn header<H: Message>(&self) -> Option<&'a H> {
-        let is_declared =
-            self.taken.shared.options.header.as_ref().is_some_and(|header| header.id == TypeId::of::<H>());
-        let bytes = self.taken.source.prefix.header(self.taken.lent.prefix()).filter(|_| is_declared)?;
-        H::ref_from_bytes(bytes).ok()
+        let is_declared = self.taken.shared.options.header.as_ref().is_some_and(HeaderType::is::<H>);
+        H::ref_from_bytes(self.header_bytes().filter(|_| is_declared)?).ok()
+    }
+
+    /// The header that came with it, whatever that is, and its type: for tools, gateways and recorders.
+    pub fn header_dyn(&self) -> Option<(&'a TypeDescriptor, &'a [u8])> {
+        self.taken.about.header.as_ref().map(|header| (header, self.header_bytes().unwrap_or(&[])))
+    }
+
+    fn header_bytes(&self) -> Option<&'a [u8]> {
+        self.taken.about.prefix.header(self.taken.lent.prefix())
     }
 
     /// Keeps the message beyond the next call that receives, and beyond the subscriber. Up to 1,024 bytes are

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::error::{Refused, SendError, TopicError};
 use super::outlet::PublisherShared;
 use super::overflow::Overflow;
-use super::prefix::{HEAD_BYTES, Prefix};
+use super::prefix::{HEAD_BYTES, Prefix, Said};
 use crate::node::{
     Channel, EndpointError, Form, Lane, Node, NodeShared, Offer, Outlet, Receipt, TypeDescriptor,
 };
@@ -39,6 +39,7 @@ pub(super) struct SenderOptions {
     pub(super) history: usize,
     pub(super) prefix: Prefix,
     pub(super) is_stamped: bool,
+    pub(super) is_relayed: bool,
     pub(super) header: Option<TypeDescriptor>,
     /// What is added to sequence numbers where they count on from an earlier sender's.
     pub(super) base: u64,
@@ -157,18 +158,18 @@ impl Sender {
     /// Sends one message, waiting no longer than a deadline that is computed when there is no room.
     pub(super) fn send_until(
         &mut self,
-        header: Option<&[u8]>,
+        said: Option<Said<'_>>,
         bytes: &[u8],
         deadline: impl FnOnce() -> Deadline,
     ) -> Result<(), SendError> {
-        self.write(header, bytes, deadline)?;
+        self.write(said, bytes, deadline)?;
         self.commit();
         Ok(())
     }
 
     fn write(
         &mut self,
-        header: Option<&[u8]>,
+        said: Option<Said<'_>>,
         bytes: &[u8],
         deadline: impl FnOnce() -> Deadline,
     ) -> Result<(), SendError> {
@@ -176,7 +177,7 @@ impl Sender {
         self.make_room_until(bytes.len().saturating_add(prefix.bytes()), deadline)?;
         let place = self.end.loan_mut();
         if prefix.bytes() > 0 {
-            prefix.write(header, place);
+            prefix.write(said, place);
         }
         place[prefix.bytes()..].copy_from_slice(bytes);
         Ok(())
@@ -429,6 +430,7 @@ pub(super) fn assemble(
         descriptor,
         overflow: options.overflow.code(),
         is_stamped: options.is_stamped,
+        is_relayed: options.is_relayed,
         header: options.header.clone(),
         slots: options.geometry.slots() as u32,
         stride: options.geometry.stride() as u32,

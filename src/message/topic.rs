@@ -63,6 +63,7 @@ pub struct Topic<'a, T: ?Sized, B = Borrowed> {
     history: Option<usize>,
     is_observer: bool,
     is_stamped: bool,
+    is_relayed: bool,
     header: Option<HeaderType>,
     messages: PhantomData<fn(&T)>,
     trust: PhantomData<B>,
@@ -96,6 +97,7 @@ impl Node {
             history: None,
             is_observer: false,
             is_stamped: false,
+            is_relayed: false,
             header: None,
             messages: PhantomData,
             trust: PhantomData,
@@ -114,6 +116,12 @@ impl<B: Trust> Topic<'_, Untyped, B> {
     /// The type of the messages: required for a publisher; a subscriber then takes no other.
     pub fn message_type(self, descriptor: TypeDescriptor) -> Self {
         Self { message_type: Some(descriptor), ..self }
+    }
+
+    /// As [`Topic::header`], for a type that is known only when the program runs. A publisher sends it with
+    /// [`Publisher::relay`]; of any sample, [`Sample::header_dyn`](super::Sample::header_dyn) tells header and type.
+    pub fn header_type(self, descriptor: TypeDescriptor) -> Self {
+        Self { header: Some(HeaderType { id: None, descriptor }), ..self }
     }
 }
 
@@ -169,10 +177,16 @@ impl<'a, T: Payload + ?Sized, B: Trust> Topic<'a, T, B> {
         Self { header: Some(HeaderType::of::<H>()), ..self }
     }
 
+    /// For a publisher: it passes on what others have sent, on another machine for instance, with [`Publisher::relay`]. It costs 40 B
+    /// a message.
+    pub fn relaying(self) -> Self {
+        Self { is_relayed: true, ..self }
+    }
+
     /// For a subscriber: its publishers may do anything. Messages are copied out before they are looked at.
     pub fn copied(self) -> Topic<'a, T, Copied> {
         let Self { node, name, message_type, depth, slot_bytes, hold_limit, pool_limit, .. } = self;
-        let Self { history, is_observer, is_stamped, header, .. } = self;
+        let Self { history, is_observer, is_stamped, is_relayed, header, .. } = self;
         Topic {
             node,
             name,
@@ -184,6 +198,7 @@ impl<'a, T: Payload + ?Sized, B: Trust> Topic<'a, T, B> {
             history,
             is_observer,
             is_stamped,
+            is_relayed,
             header,
             messages: PhantomData,
             trust: PhantomData,
@@ -223,11 +238,12 @@ impl<'a, T: Payload + ?Sized, B: Trust> Topic<'a, T, B> {
             history: self.history.unwrap_or(0),
             prefix,
             is_stamped: self.is_stamped,
+            is_relayed: self.is_relayed,
             header: header.cloned(),
             base,
         };
         let sender = Sender::open(self.node, topic, descriptor, options)?;
-        Ok(Publisher::new(sender, self.header.map(|header| header.id)))
+        Ok(Publisher::new(sender, self.header))
     }
 
     /// A subscriber of this topic. It receives what is published after it has been let in, and before that what publishers
@@ -268,13 +284,14 @@ impl<'a, T: Payload + ?Sized, B: Trust> Topic<'a, T, B> {
         header: Option<&TypeDescriptor>,
         topic: &Channel,
     ) -> Result<Prefix, TopicError> {
-        let align = header.map_or(descriptor.align, |header| header.align.max(descriptor.align));
-        if !align.is_power_of_two() || align > TypeDescriptor::ALIGN_MAX {
-            return Err(TopicError::Alignment { topic: topic.shared(), align: align as usize });
+        for TypeDescriptor { align, .. } in std::iter::once(descriptor).chain(header) {
+            if !align.is_power_of_two() || *align > TypeDescriptor::ALIGN_MAX {
+                return Err(TopicError::Alignment { topic: topic.shared(), align: *align as usize });
+            }
         }
         let header_bytes = header.map_or(0, |header| header.size);
         self.check("header bytes", header_bytes, 0, Prefix::HEADER_BYTES_MAX, topic)?;
-        Ok(Prefix::new(self.is_stamped, header, descriptor.align as usize))
+        Ok(Prefix::new((self.is_stamped, self.is_relayed), header, descriptor.align as usize))
     }
 
     fn geometry(

@@ -43,6 +43,8 @@ pub(crate) struct Offer {
     pub(crate) overflow: u32,
     /// Whether each message is preceded by the time at which it was sent.
     pub(crate) is_stamped: bool,
+    /// Whether each message is preceded by whose it was before the outlet passed it on.
+    pub(crate) is_relayed: bool,
     /// The type of the user's header before each message, if there is one.
     pub(crate) header: Option<TypeDescriptor>,
     /// Slots in the ring, a power of two.

@@ -7,15 +7,18 @@
 //! | 0 | version, 1 |
 //! | 1 | what the sender does when it is full: 0 `Block`, 1 `Fail`, 2 `DropOldest`, 3 `Latest` |
 //! | 2–3 | messages that the sender keeps for those who join later |
-//! | 4–7 | 0 |
+//! | 4–5 | bytes of the header that its sender sent with it |
+//! | 6 | 1 if it says when it was sent, 0 otherwise |
+//! | 7 | 0 |
 //! | 8–23 | the domain that it comes from |
 //! | 24–39 | the sender's node |
 //! | 40–47 | the sender's number in its node |
 //! | 48–55 | the message's number: those of one sender count from 0 |
 //! | 56–63 | when it was passed on, in nanoseconds since 1970 |
 //!
-//! Longer ones are of later versions, whose first 64 bytes mean the same. A message without one comes from a client of the engine that
-//! is no program of ours.
+//! Then, of a message of a topic, 8 bytes of time if it says when it was sent (nanoseconds since 1970), and the header. Whatever follows is of
+//! later versions, in which the rest means the same. A message without an attachment comes from a client of the engine that is no program
+//! of ours.
 
 use std::fmt;
 use std::num::ParseIntError;
@@ -31,6 +34,8 @@ use crate::link::Frame;
 const VERSION: u8 = 1;
 /// Bytes of an envelope.
 const BYTES: usize = 64;
+/// Bytes of the time when a message was sent.
+const STAMP_BYTES: usize = 8;
 
 /// A domain: one directory on one machine since its last start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,19 +86,67 @@ pub(crate) enum EnvelopeError {
     Version(u8),
     #[error("its envelope names an overflow policy {0}, which is none")]
     Policy(u8),
+    #[error("its envelope has {given} B, and with time and header {due} are the least")]
+    Beside { given: usize, due: usize },
+}
+
+/// What comes with a message of a topic, other than whose it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Beside<'a> {
+    /// When it was sent, if it says so, in nanoseconds since 1970.
+    pub(crate) sent_at_ns: Option<u64>,
+    /// Its header; empty if it has none.
+    pub(crate) header: &'a [u8],
+}
+
+impl<'a> Beside<'a> {
+    /// What comes with the message with this attachment.
+    pub(crate) fn of(attachment: &'a [u8]) -> Result<Self, EnvelopeError> {
+        let Some(envelope) = attachment.first_chunk::<BYTES>() else { return Ok(Self::default()) };
+        let header_bytes = usize::from(u16::from_le_bytes(array(envelope, 4)));
+        let is_stamped = envelope[6] == 1;
+        let header_at = BYTES + if is_stamped { STAMP_BYTES } else { 0 };
+        let (given, due) = (attachment.len(), header_at + header_bytes);
+        let header = attachment.get(header_at..due).ok_or(EnvelopeError::Beside { given, due })?;
+        let sent_at_ns = is_stamped.then(|| u64::from_le_bytes(array(attachment, BYTES)));
+        Ok(Self { sent_at_ns, header })
+    }
+
+    /// The envelope, and this behind it.
+    fn attach(self, envelope: Envelope) -> Vec<u8> {
+        let mut bytes = envelope.to_bytes();
+        // A header has 256 bytes at most.
+        let header_bytes = u16::try_from(self.header.len()).unwrap_or(u16::MAX);
+        bytes[4..6].copy_from_slice(&header_bytes.to_le_bytes());
+        bytes[6] = u8::from(self.sent_at_ns.is_some());
+        let mut attachment = Vec::with_capacity(BYTES + STAMP_BYTES + self.header.len());
+        attachment.extend_from_slice(&bytes);
+        attachment.extend(self.sent_at_ns.iter().flat_map(|ns| ns.to_le_bytes()));
+        attachment.extend_from_slice(&self.header[..header_bytes.into()]);
+        attachment
+    }
 }
 
 /// Nanoseconds since 1970.
 pub(crate) fn now_ns() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+    ns_of(SystemTime::now())
+}
+
+/// A time in nanoseconds since 1970.
+pub(crate) fn ns_of(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Envelope {
     /// A message in this envelope.
     pub(crate) fn wrap(self, payload: &[u8], encoding: Arc<str>) -> Frame {
-        let attachment = self.to_bytes().to_vec();
-        Frame { payload: payload.to_vec(), encoding, attachment, is_farewell: false }
+        self.wrap_with(payload, Beside::default(), encoding)
+    }
+
+    /// A message in this envelope, and what comes with it.
+    pub(crate) fn wrap_with(self, payload: &[u8], beside: Beside<'_>, encoding: Arc<str>) -> Frame {
+        Frame { payload: payload.to_vec(), encoding, attachment: beside.attach(self), is_farewell: false }
     }
 
     /// The word that the sender has gone.
@@ -198,9 +251,29 @@ mod tests {
     #[test]
     fn a_later_version_is_understood_as_far_as_it_is_known() {
         let mut bytes = envelope().to_bytes().to_vec();
-        (bytes[0], bytes[5]) = (2, 200);
+        (bytes[0], bytes[7]) = (2, 200);
         bytes.extend([1, 2, 3]);
         assert_eq!(Envelope::from_bytes(&bytes), Ok(envelope()));
+    }
+
+    #[test]
+    fn what_comes_with_a_message_comes_back_from_its_bytes() {
+        for (sent_at_ns, header) in
+            [(None, &[][..]), (Some(7), &[][..]), (None, &[1, 2, 3][..]), (Some(u64::MAX), &[4; 256][..])]
+        {
+            let beside = Beside { sent_at_ns, header };
+            let mut attachment = beside.attach(envelope());
+            assert_eq!(Envelope::from_bytes(&attachment), Ok(envelope()));
+            assert_eq!(Beside::of(&attachment), Ok(beside));
+            let due = attachment.len();
+            attachment.push(9);
+            assert_eq!(Beside::of(&attachment), Ok(beside), "a later version may say more");
+            if due > BYTES {
+                let cut = &attachment[..due - 1];
+                assert_eq!(Beside::of(cut), Err(EnvelopeError::Beside { given: due - 1, due }));
+            }
+        }
+        assert_eq!(Beside::of(&[]), Ok(Beside::default()));
     }
 
     #[test]
@@ -208,6 +281,8 @@ mod tests {
         for (at, value) in (0..BYTES).flat_map(|at| (0..=255).map(move |value| (at, value))) {
             let mut bytes = envelope().to_bytes();
             bytes[at] = value;
+            // Neither panics.
+            let _ = Beside::of(&bytes);
             if let Ok(envelope) = Envelope::from_bytes(&bytes) {
                 assert_eq!(Envelope::from_bytes(&envelope.to_bytes()), Ok(envelope));
             }

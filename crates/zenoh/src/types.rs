@@ -2,7 +2,8 @@
 //!
 //! Messages of plain bytes have the engine's own encoding, so that any client understands them. All others have
 //! `application/x-tidepost;schema=<name>@<hash>;order=<little|big>`, where the hash is that of the whole descriptor, 16 hexadecimal
-//! digits. A gateway that meets a type that it does not know asks the one that sent it for the descriptor, in JSON.
+//! digits; `%` and `;` in a name are `%25` and `%3B`. If a header comes with each message, its type is there too, before the order:
+//! `;header=<name>@<hash>`. A gateway that meets a type that it does not know asks the one that sent it for the descriptor, in JSON.
 
 use serde::{Deserialize, Serialize};
 use tidepost::{Field, Message, Shape, TypeDescriptor};
@@ -15,13 +16,20 @@ const ORDER: &str = if cfg!(target_endian = "little") { "little" } else { "big" 
 /// The longest descriptor that is taken in, in bytes of JSON.
 const JSON_BYTES_MAX: usize = 4 << 20;
 
-/// What the encoding of a message says of its type.
+/// A type as an encoding has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Declared {
-    /// Plain bytes, or nothing that we know of.
-    Bytes,
-    /// A type with this hash.
-    Type { name: String, hash: u64 },
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) hash: u64,
+}
+
+/// What the encoding of a message says of its types.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Declared {
+    /// What it is; none if it is plain bytes, or nothing that we know of.
+    pub(crate) message: Option<Named>,
+    /// What comes with it.
+    pub(crate) header: Option<Named>,
 }
 
 /// Why messages of a type do not come in.
@@ -39,29 +47,62 @@ pub(crate) enum TypeError {
     Description { name: String, reason: String },
 }
 
-/// The encoding of messages of this type.
-pub(crate) fn encoding_of(descriptor: &TypeDescriptor) -> String {
-    if *descriptor == bytes() {
-        return BYTES.to_owned();
+/// A parameter that names a type.
+fn parameter_of(what: &str, descriptor: &TypeDescriptor) -> String {
+    let name = descriptor.name.replace('%', "%25").replace(';', "%3B");
+    format!(";{what}={name}@{:016x}", descriptor.hash64())
+}
+
+/// The encoding of messages of this type, which come with headers of that type.
+pub(crate) fn encoding_of(message: &TypeDescriptor, header: Option<&TypeDescriptor>) -> String {
+    let (media_type, schema) = if *message == bytes() {
+        (BYTES, String::new())
+    } else {
+        (MEDIA_TYPE, parameter_of("schema", message))
+    };
+    let header = header.map_or_else(String::new, |header| parameter_of("header", header));
+    if schema.is_empty() && header.is_empty() {
+        return media_type.to_owned();
     }
-    format!("{MEDIA_TYPE};schema={}@{:016x};order={ORDER}", descriptor.name, descriptor.hash64())
+    format!("{media_type}{schema}{header};order={ORDER}")
+}
+
+/// The type that a parameter names.
+fn named(text: &str) -> Option<Named> {
+    let (name, hash) = text.rsplit_once('@').filter(|(_, hash)| hash.len() == 16)?;
+    let name = name.replace("%3B", ";").replace("%25", "%");
+    Some(Named { name, hash: u64::from_str_radix(hash, 16).ok()? })
 }
 
 /// What an encoding says.
 pub(crate) fn declared(encoding: &str) -> Result<Declared, TypeError> {
-    let Some(parameters) = encoding.strip_prefix(MEDIA_TYPE) else { return Ok(Declared::Bytes) };
-    let malformed = || TypeError::Malformed(encoding.chars().take(120).collect());
-    // The name may hold anything, so that what follows it is looked for from behind.
-    let (schema, order) = parameters
-        .strip_prefix(";schema=")
-        .and_then(|parameters| parameters.rsplit_once(";order="))
-        .ok_or_else(malformed)?;
-    let (name, hash) = schema.rsplit_once('@').filter(|(_, hash)| hash.len() == 16).ok_or_else(malformed)?;
-    let hash = u64::from_str_radix(hash, 16).map_err(|_| malformed())?;
-    if order != ORDER {
-        return Err(TypeError::Order { theirs: order.chars().take(20).collect() });
+    let (media_type, parameters) = encoding.split_once(';').unwrap_or((encoding, ""));
+    if media_type != MEDIA_TYPE && media_type != BYTES {
+        return Ok(Declared::default());
     }
-    Ok(Declared::Type { name: name.to_owned(), hash })
+    let malformed = || TypeError::Malformed(encoding.chars().take(120).collect());
+    let mut declared = Declared::default();
+    let mut theirs = None;
+    for (what, value) in parameters.split(';').filter_map(|parameter| parameter.split_once('=')) {
+        match what {
+            "schema" if media_type == MEDIA_TYPE => {
+                declared.message = Some(named(value).ok_or_else(malformed)?);
+            }
+            "header" => declared.header = Some(named(value).ok_or_else(malformed)?),
+            "order" => theirs = Some(value),
+            // Whoever sends plain bytes, and a later version, may say more.
+            _ => {}
+        }
+    }
+    if media_type == MEDIA_TYPE && declared.message.is_none() {
+        return Err(malformed());
+    }
+    match theirs {
+        _ if declared == Declared::default() => Ok(declared),
+        Some(ORDER) => Ok(declared),
+        Some(theirs) => Err(TypeError::Order { theirs: theirs.chars().take(20).collect() }),
+        None => Err(malformed()),
+    }
 }
 
 /// The type of plain bytes.
@@ -143,25 +184,47 @@ mod tests {
 
     fn pose() -> TypeDescriptor {
         let x = Field { name: "x".into(), type_name: "f64".into(), offset: 0, size: 8 };
-        TypeDescriptor::of_struct::<f64>("Pose;order=@", vec![x])
+        TypeDescriptor::of_struct::<f64>("Pose;order=@;header=%3B%253B", vec![x])
     }
 
     #[test]
     fn a_type_is_known_by_name_and_hash() {
-        let (name, hash) = (pose().name.to_string(), pose().hash64());
-        assert_eq!(declared(&encoding_of(&pose())), Ok(Declared::Type { name, hash }));
-        assert_eq!(encoding_of(&bytes()), "zenoh/bytes");
-        for encoding in ["", "zenoh/bytes", "text/plain", "application/json"] {
-            assert_eq!(declared(encoding), Ok(Declared::Bytes));
+        let named = Named { name: pose().name.to_string(), hash: pose().hash64() };
+        let message = Some(named.clone());
+        let header = Some(named);
+        let declared_of = |message: &TypeDescriptor, header: Option<&TypeDescriptor>| {
+            declared(&encoding_of(message, header))
+        };
+        assert_eq!(
+            declared_of(&pose(), None),
+            Ok(Declared { message: message.clone(), ..Declared::default() })
+        );
+        assert_eq!(
+            declared_of(&bytes(), Some(&pose())),
+            Ok(Declared { header: header.clone(), ..Declared::default() })
+        );
+        assert_eq!(declared_of(&pose(), Some(&pose())), Ok(Declared { message, header }));
+        assert_eq!(encoding_of(&bytes(), None), "zenoh/bytes");
+        for encoding in ["", "zenoh/bytes", "zenoh/bytes;x", "text/plain;header=x", "application/json"] {
+            assert_eq!(declared(encoding), Ok(Declared::default()));
         }
     }
 
     #[test]
     fn what_names_no_type_is_refused() {
-        for rest in
-            ["", ";", ";schema=x", ";schema=x@12;order=little", ";schema=x@zzzzzzzzzzzzzzzz;order=little"]
-        {
+        for rest in [
+            "",
+            ";",
+            ";schema=x",
+            ";schema=x@0000000000000000",
+            ";schema=x@12;order=little",
+            ";schema=x@zzzzzzzzzzzzzzzz;order=little",
+        ] {
             let encoding = format!("{MEDIA_TYPE}{rest}");
+            assert_eq!(declared(&encoding), Err(TypeError::Malformed(encoding)));
+        }
+        for rest in [";header=x@0000000000000000", ";header=x;order=little"] {
+            let encoding = format!("{BYTES}{rest}");
             assert_eq!(declared(&encoding), Err(TypeError::Malformed(encoding)));
         }
         let other = format!("{MEDIA_TYPE};schema=x@0000000000000000;order=middle");

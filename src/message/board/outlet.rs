@@ -96,6 +96,7 @@ impl BoardShared {
             descriptor: origin.descriptor,
             overflow: Overflow::Latest.code(),
             is_stamped: false,
+            is_relayed: false,
             header: None,
             slots: origin.members,
             stride: origin.stride,

@@ -158,6 +158,7 @@ impl<T: Payload + ?Sized> Queue<'_, T> {
             history: 0,
             prefix: Prefix::default(),
             is_stamped: false,
+            is_relayed: false,
             header: None,
             base: 0,
         };

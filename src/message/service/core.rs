@@ -471,7 +471,7 @@ impl ClientCore {
     #[inline]
     fn look_at_found(&self) -> Option<Looked> {
         let found = self.receiver.found_headed()?;
-        let server = found.source.publisher.id;
+        let server = found.source.about.publisher.id;
         let index = self.lanes.iter().position(|lane| lane.server == server);
         let head = match found.head {
             Some(bits) => AnswerHead::of_bits(bits),
@@ -481,7 +481,7 @@ impl ClientCore {
         let length = found.bytes.len() as u64;
         let fits = match head.map(|head| head.reply) {
             Some(Reply::Answer | Reply::Part) => {
-                self.extents.0.unwrap_or_else(|| extent_of(&found.source.descriptor)).fits(length)
+                self.extents.0.unwrap_or_else(|| extent_of(&found.source.about.descriptor)).fits(length)
             }
             Some(Reply::Failure) => self.extents.1.or(ANY).is_some_and(|extent| extent.fits(length)),
             Some(Reply::End | Reply::Nothing | Reply::Unreachable) => length == 0,

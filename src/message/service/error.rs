@@ -245,6 +245,7 @@ impl<E: Payload + fmt::Debug + ?Sized> From<SendError> for CallError<E> {
             | SendError::Timeout { ref channel, .. }
             | SendError::Length { ref channel, .. }
             | SendError::Header { ref channel }
+            | SendError::NotRelaying { ref channel }
             | SendError::TooLarge { ref channel, .. }
             | SendError::Segment { ref channel, .. } => {
                 Self::Send { service: channel.shared(), source: Box::new(error) }
@@ -341,6 +342,7 @@ impl From<SendError> for AnswerError {
             | SendError::Timeout { ref channel, .. }
             | SendError::Length { ref channel, .. }
             | SendError::Header { ref channel }
+            | SendError::NotRelaying { ref channel }
             | SendError::TooLarge { ref channel, .. } => {
                 Self::Send { service: channel.shared(), source: Box::new(error) }
             }

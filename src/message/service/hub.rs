@@ -143,6 +143,7 @@ impl ServiceHub {
             history: 0,
             prefix,
             is_stamped: false,
+            is_relayed: false,
             header: self.failure.clone(),
             base: 0,
         };

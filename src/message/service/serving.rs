@@ -427,7 +427,7 @@ impl ServerCore {
     #[inline(always)]
     pub(super) fn is_due(&mut self, age: Age) -> bool {
         let Some(found) = self.receiver.found_headed() else { return false };
-        let (client, bits) = (found.source.publisher.id, found.head);
+        let (client, bits) = (found.source.about.publisher.id, found.head);
         let (number, fits) = (found.source.end.found_sequence(), found.fits());
         let index = match self.clients.iter().position(|lane| lane.client == client) {
             Some(index) => index,

@@ -50,8 +50,9 @@ impl ClientCore {
             None => lane.next_answered == number,
             Some(bits) => bits == answer.bits(),
         };
-        let extent = self.extents.0.unwrap_or_else(|| extent_of(&found.source.descriptor));
-        if found.source.publisher.id != lane.server || !is_it || !extent.fits(found.bytes.len() as u64) {
+        let extent = self.extents.0.unwrap_or_else(|| extent_of(&found.source.about.descriptor));
+        if found.source.about.publisher.id != lane.server || !is_it || !extent.fits(found.bytes.len() as u64)
+        {
             return false;
         }
         lane.note_answered(answer);

@@ -66,6 +66,7 @@ impl Relay {
             descriptor: left.descriptor.clone(),
             overflow: Overflow::Latest.code(),
             is_stamped: false,
+            is_relayed: false,
             header: None,
             slots: geometry.slots() as u32,
             stride: geometry.stride() as u32,

@@ -91,6 +91,7 @@ impl Outlet for Leaf {
             descriptor: TypeDescriptor::of_primitive::<u64>("u64"),
             overflow: 1,
             is_stamped: false,
+            is_relayed: false,
             header: None,
             slots: 8,
             stride: 64,

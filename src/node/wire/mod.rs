@@ -322,7 +322,8 @@ impl Stranger {
 fn write_offer(offer: &Offer, writer: &mut Writer) -> Vec<Arc<OwnedFd>> {
     writer.endpoint(offer.outlet).channel(&offer.channel).u8(form_code(offer.form)).u32(offer.overflow);
     writer.u32(offer.slots).u32(offer.stride).u32(offer.payload_offset);
-    writer.u32(offer.sleeper_line).u8(u8::from(offer.is_stamped)).u32(offer.generation).u64(offer.base);
+    writer.u32(offer.sleeper_line).u8(u8::from(offer.is_stamped)).u8(u8::from(offer.is_relayed));
+    writer.u32(offer.generation).u64(offer.base);
     write_descriptor(&offer.descriptor, writer);
     write_optional_descriptor(offer.header.as_ref(), writer);
     writer.u8(u8::from(offer.lane.is_some()));
@@ -343,6 +344,7 @@ fn read_offer(reader: &mut Reader<'_>) -> Result<Offer, WireError> {
         payload_offset: reader.u32()?,
         sleeper_line: reader.u32()?,
         is_stamped: reader.u8()? != 0,
+        is_relayed: reader.u8()? != 0,
         generation: reader.u32()?,
         base: reader.u64()?,
         descriptor: read_descriptor(reader)?,

@@ -89,6 +89,7 @@ fn frames() -> Vec<Frame> {
         descriptor: descriptor(),
         overflow: 1,
         is_stamped: true,
+        is_relayed: true,
         header: Some(descriptor()),
         slots: 8,
         stride: 64,

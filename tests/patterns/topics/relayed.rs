@@ -1,19 +1,24 @@
 //! The fear: somebody who passes messages on is replaced by another, and what is lost between the two nobody knows, or what the first has
 //! passed on comes again, or before what is still to be read of it.
 
-use tidepost::{Copied, Event, Node, Overflow, Publisher, Relayed, Subscriber, Trust};
+use std::time::{Duration, SystemTime};
+
+use tidepost::{
+    Copied, Event, Message, Node, Overflow, Publisher, Relayed, SendError, Subscriber, TopicError, Trust,
+    TypeDescriptor, Untyped,
+};
 
 use crate::stage::{Domain, PATIENCE, until};
 
 fn publisher(node: &Node, overflow: Overflow) -> Publisher<u64> {
-    node.topic("t").header::<Relayed>().publisher(overflow).expect("the topic is ours")
+    node.topic("t").relaying().publisher(overflow).expect("the topic is ours")
 }
 
 /// Passes on messages of one origin, which are their numbers.
 fn pass(publisher: &mut Publisher<u64>, origin: u64, numbers: impl IntoIterator<Item = u64>) {
     for number in numbers {
-        let header = Relayed { origin: [origin; 3], number, lost: 0 };
-        publisher.send_with(&header, &number).expect("there is room");
+        let relayed = Relayed { origin: [origin; 3], number, ..Relayed::NOBODY };
+        publisher.relay(&relayed, &number).expect("there is room");
     }
 }
 
@@ -90,7 +95,7 @@ fn what_is_lost_here_is_counted_once() {
     let domain = Domain::new();
     let nodes = [domain.node("first"), domain.node("second")];
     let mut subscriber: Subscriber<u64> = nodes[1].topic("t").subscriber().expect("the types agree");
-    let topic = nodes[0].topic("t").depth(8).header::<Relayed>();
+    let topic = nodes[0].topic("t").depth(8).relaying();
     let mut lossy: Publisher<u64> = topic.publisher(Overflow::DropOldest).expect("the topic is ours");
     pass(&mut lossy, 1, 0..1);
     assert_eq!(received(&mut subscriber, 1), [(0, 0)]);
@@ -127,4 +132,45 @@ fn who_waits_is_not_kept_awake_by_what_has_come_before() {
     let nodes = [domain.node("first"), domain.node("second")];
     wait_behind_repeated(&nodes, nodes[1].topic("t").subscriber().expect("the types agree"));
     wait_behind_repeated(&nodes, nodes[1].topic("t").copied().subscriber().expect("the types agree"));
+}
+
+/// The fear: who passes messages on knows their headers only when it runs, and the header is not what its sender wrote.
+#[test]
+fn time_and_header_are_passed_on_with_a_message() {
+    let domain = Domain::new();
+    let node = domain.node("n");
+    let mut whole = node.topic::<u64>("t").header::<u32>().subscriber().expect("the types agree");
+    let mut plain = node.topic_dyn("t").subscriber().expect("the name is a topic's");
+    let header_type = <u32 as Message>::descriptor();
+    let topic = || node.topic_dyn("t").message_type(<u64 as Message>::descriptor()).timestamps();
+    let mut publisher = topic()
+        .relaying()
+        .header_type(header_type.clone())
+        .publisher(Overflow::Block)
+        .expect("the topic is ours");
+    let sent_at = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
+    let header = 9_u32.to_ne_bytes();
+    let relayed = Relayed { sent_at: Some(sent_at), header: Some(&header), ..Relayed::NOBODY };
+    let message = 5_u64.to_ne_bytes();
+    let message = Untyped::new(&message);
+    publisher.relay(&relayed, message).expect("there is room");
+    let sample = whole.try_recv().expect("receiving succeeds").expect("it was sent");
+    assert_eq!((*sample, sample.header::<u32>(), sample.timestamp()), (5, Some(&9), Some(sent_at)));
+    let sample = plain.try_recv().expect("receiving succeeds").expect("it was sent");
+    assert_eq!((sample.header::<u32>(), sample.timestamp()), (None, Some(sent_at)), "it declared none");
+    assert_eq!(sample.header_dyn(), Some((&header_type, &header[..])));
+    // What is sent otherwise has no number, and so has not come before.
+    publisher.send(message).expect("there is room");
+    assert_eq!(
+        whole.try_recv().expect("receiving succeeds").map(|sample| sample.header().copied()),
+        Some(Some(0_u32))
+    );
+    let short = Relayed { header: Some(&header[..3]), ..relayed };
+    assert!(matches!(publisher.relay(&short, message), Err(SendError::Header { .. })));
+    let mut plain = topic().publisher(Overflow::Block).expect("the topic is ours");
+    assert!(matches!(plain.relay(&Relayed::NOBODY, message), Err(SendError::NotRelaying { .. })));
+    // An alignment that is none, of a header that somebody tells of.
+    let odd = TypeDescriptor { align: 3, ..header_type };
+    let odd = topic().header_type(odd).publisher(Overflow::Block);
+    assert!(matches!(odd, Err(TopicError::Alignment { align: 3, .. })), "{odd:?}");
 }

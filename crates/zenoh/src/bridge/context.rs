@@ -16,7 +16,7 @@ use crate::check::time_key;
 use crate::envelope::{DomainId, Envelope, Sender, now_ns};
 use crate::link::{Frame, Kept, LinkError, SharedLink, ask_one};
 use crate::names;
-use crate::types::{self, Declared, TypeError};
+use crate::types::{self, Declared, Named, TypeError};
 
 /// Troubles that are remembered.
 const TROUBLES_MAX: usize = 32;
@@ -182,7 +182,7 @@ impl Context {
         if let Some((encoding, _)) = told.get(descriptor) {
             return Ok(Arc::clone(encoding));
         }
-        let encoding: Arc<str> = types::encoding_of(descriptor).into();
+        let encoding: Arc<str> = types::encoding_of(descriptor, None).into();
         let kept = if *descriptor == types::bytes() {
             None
         } else {
@@ -195,16 +195,38 @@ impl Context {
         Ok(encoding)
     }
 
+    /// As [`Context::tell_type`], where a header of that type comes with each message.
+    pub(crate) fn tell_types(
+        &self,
+        message_type: &TypeDescriptor,
+        header_type: Option<&TypeDescriptor>,
+    ) -> Result<Arc<str>, LinkError> {
+        let encoding = self.tell_type(message_type)?;
+        let Some(header_type) = header_type else { return Ok(encoding) };
+        self.tell_type(header_type)?;
+        Ok(types::encoding_of(message_type, Some(header_type)).into())
+    }
+
     fn type_key(&self, hash: u64) -> String {
         format!("{}/@type/{hash:016x}", self.options.realm)
     }
 
     /// The type that an encoding names: asked for on the network if it is not known.
     pub(crate) fn type_of(&self, encoding: &str) -> Result<TypeDescriptor, TypeError> {
-        let (name, hash) = match types::declared(encoding)? {
-            Declared::Bytes => return Ok(types::bytes()),
-            Declared::Type { name, hash } => (name, hash),
-        };
+        self.types_of(encoding).map(|(message_type, _)| message_type)
+    }
+
+    /// As [`Context::type_of`], and the type of the header that comes with each message.
+    pub(crate) fn types_of(
+        &self,
+        encoding: &str,
+    ) -> Result<(TypeDescriptor, Option<TypeDescriptor>), TypeError> {
+        let Declared { message, header } = types::declared(encoding)?;
+        let message_type = message.map_or_else(|| Ok(types::bytes()), |message| self.known_type(message))?;
+        Ok((message_type, header.map(|header| self.known_type(header)).transpose()?))
+    }
+
+    fn known_type(&self, Named { name, hash }: Named) -> Result<TypeDescriptor, TypeError> {
         if let Some(known) = lock(&self.known).get(&hash) {
             return Ok(known.clone());
         }

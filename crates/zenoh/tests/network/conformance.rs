@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use tidepost::{CallError, Event, Message, Node, Overflow, Request, Text};
+use tidepost::{CallError, Event, Message, Node, Overflow, Payload, Request, Text};
 
 use crate::conformance::header::Numbered;
 use crate::exemptions::{EXEMPTIONS, Exemption};
@@ -47,7 +47,8 @@ const CASES: &[Case] = &[
     Case { pattern: "topic", promise: "a type of one's own", check: topic_of_a_type },
     Case { pattern: "topic", promise: "a publisher that leaves is an event", check: topic_departure },
     Case { pattern: "topic", promise: "history for whoever joins", check: topic_history },
-    Case { pattern: "topic", promise: "headers", check: topic_header },
+    Case { pattern: "topic", promise: "headers, of every type of message", check: topic_header },
+    Case { pattern: "topic", promise: "the time when it was sent", check: topic_time },
     Case { pattern: "service", promise: "answers, and the server's own failures", check: service_answers },
     Case { pattern: "service", promise: "answers in parts", check: service_parts },
     Case { pattern: "service", promise: "many calls at once", check: service_many },
@@ -209,7 +210,7 @@ fn topic_of_a_type(from: &Node, to: &Node) {
     publisher.wait_for_subscribers(1, PATIENCE).expect("it is subscribed to");
     publisher.send(&Numbered { number: 7 }).expect("there is room");
     let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
-    assert_eq!((sample.number, sample.message_type()), (7, &Numbered::descriptor()));
+    assert_eq!((sample.number, sample.message_type()), (7, &<Numbered as Message>::descriptor()));
 }
 
 fn topic_departure(from: &Node, to: &Node) {
@@ -238,13 +239,56 @@ fn topic_history(from: &Node, to: &Node) {
 }
 
 fn topic_header(from: &Node, to: &Node) {
-    let mut subscriber = to.topic::<u64>("t").header::<Numbered>().subscriber().expect("the types agree");
-    let topic = from.topic::<u64>("t").header::<Numbered>();
+    send_headed::<u64>(from, to, "number", &1);
+    send_headed::<[u8]>(from, to, "bytes", b"short");
+    send_headed::<[u8]>(from, to, "long", &[7; 100_000]);
+}
+
+fn send_headed<T: Payload + PartialEq + std::fmt::Debug + ?Sized>(
+    from: &Node,
+    to: &Node,
+    name: &str,
+    message: &T,
+) {
+    let mut subscriber = to.topic::<T>(name).header::<Numbered>().subscriber().expect("the types agree");
+    // Whoever asks for no header gets the messages all the same.
+    let mut plain = to.topic::<T>(name).subscriber().expect("the types agree");
+    let topic = from.topic::<T>(name).header::<Numbered>();
     let mut publisher = topic.publisher(Overflow::Block).expect("the topic is ours");
+    // Across it is one who passes on to both.
     publisher.wait_for_subscribers(1, PATIENCE).expect("it is subscribed to");
+    for number in 7..10 {
+        publisher.send_with(&Numbered { number }, message).expect("there is room");
+    }
+    publisher.send(message).expect("there is room");
+    for number in [7, 8, 9, 0] {
+        let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
+        assert_eq!(sample.header::<Numbered>().map(|header| header.number), Some(number));
+        assert_eq!(&*sample, message);
+        assert_eq!(sample.timestamp(), None);
+    }
+    for _ in 0..4 {
+        let sample = plain.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
+        assert_eq!((&*sample, sample.lost()), (message, 0));
+    }
+}
+
+fn topic_time(from: &Node, to: &Node) {
+    let topic = || from.topic::<u64>("t").timestamps();
+    let mut subscriber = to.topic::<u64>("t").header::<Numbered>().subscriber().expect("the types agree");
+    let mut plain = to.topic::<u64>("t").subscriber().expect("the types agree");
+    let mut publisher = topic().header::<Numbered>().publisher(Overflow::Block).expect("the topic is ours");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("it is subscribed to");
+    // Who keeps an early message says that it is an early one.
+    let before = SystemTime::now();
     publisher.send_with(&Numbered { number: 7 }, &1).expect("there is room");
+    let after = SystemTime::now();
     let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
+    let sent_at = sample.timestamp().expect("its publisher says so");
+    assert!((before..=after).contains(&sent_at), "{before:?}, {sent_at:?}, {after:?}");
     assert_eq!(sample.header::<Numbered>().map(|header| header.number), Some(7));
+    let sample = plain.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
+    assert_eq!(sample.timestamp(), Some(sent_at));
 }
 
 /// Serves in a thread, and does `ask` meanwhile.

@@ -199,6 +199,53 @@ fn when_it_was_sent_decides_nothing() {
     }
 }
 
+/// The fear: a header that is too short is read beyond its end, or one of another type is taken for ours.
+#[test]
+fn headers_of_strangers_are_checked() {
+    let Meeting { client, gateway, domain } = Meeting::new();
+    let session = client.session();
+    let mut subscriber = domain.node().topic::<[u8]>("t").header::<u64>().subscriber().expect("it may");
+    let publisher = session.declare_publisher(key(Pattern::Topic, "t")).wait().expect("it may");
+    until("the gateway subscribes", || publisher.matching_status().wait().expect("it is open").matching());
+    let hash = <u64 as Message>::descriptor().hash64();
+    let told = r#"{"name":"u64","size":8,"align":8,"is_slice":false,"fields":[]}"#;
+    let type_key = format!("tidepost/@type/{hash:016x}");
+    let telling = session.declare_queryable(&type_key).callback(move |query| {
+        query.reply(query.key_expr().clone(), told).wait().expect("whoever asks is there");
+    });
+    let _telling = telling.wait().expect("it may");
+    let encoding = format!("zenoh/bytes;header=u64@{hash:016x};order=little");
+    let put = |number: u64, says_bytes: u8, is_stamped: bool, behind: &[u8], encoding: &str| {
+        let mut envelope = vec![1, 0, 0, 0, says_bytes, 0, u8::from(is_stamped), 0];
+        envelope.extend([7; 40]);
+        envelope.extend(number.to_le_bytes());
+        envelope.extend([0; 8]);
+        envelope.extend(behind);
+        publisher.put(vec![number as u8]).encoding(encoding).attachment(envelope).wait().expect("it is open");
+    };
+    put(0, 8, false, &70_u64.to_le_bytes(), &encoding);
+    // Shorter than it says, shorter than its type, longer than it; none; and only a time, as long as a header.
+    put(1, 8, false, &[1; 7], &encoding);
+    put(2, 7, false, &[1; 7], &encoding);
+    put(3, 9, false, &[1; 9], &encoding);
+    put(4, 0, false, &[], &encoding);
+    put(5, 0, true, &[1; 8], &encoding);
+    put(6, 8, true, &[1; 12], &encoding);
+    put(7, 8, true, &[2; 16], &encoding);
+    for (number, header, lost) in [(0, 70, 0), (7, u64::from_ne_bytes([2; 8]), 6)] {
+        let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was put");
+        assert_eq!((sample.header::<u64>(), &*sample, sample.lost()), (Some(&header), &[number][..], lost));
+    }
+    // They are told ten times a second.
+    until("the others are refused", || {
+        gateway.status().crossings.iter().map(|one| one.counts.refused).sum::<u64>() == 6
+    });
+    // Whoever says nothing of a header sends none, and the subscriber turns that publisher down.
+    put(8, 8, false, &[1; 8], "zenoh/bytes");
+    until("it is turned down", || gateway.status().troubles.iter().any(|trouble| trouble.contains("header")));
+    assert!(subscriber.try_recv().expect("receiving succeeds").is_none());
+}
+
 #[test]
 fn garbage_on_the_port_harms_nobody() {
     let Meeting { client, gateway, domain } = Meeting::new();

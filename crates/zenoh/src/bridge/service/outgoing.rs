@@ -17,7 +17,7 @@ use crate::bridge::port::{Counters, Port, PortError};
 use crate::bridge::worker::Stop;
 use crate::envelope::Sender;
 use crate::link::{Arrived, Frame, Kept, Quality, Question};
-use crate::types::{self, Declared};
+use crate::types::{self, Named};
 
 /// Calls from other machines that are answered at once.
 const CALLS_MAX: usize = 32;
@@ -208,8 +208,8 @@ fn client(
 
 fn check_request(types: &ServiceTypes, frame: &Frame) -> Result<(), PortError> {
     types::check_length(&types.request, frame.payload.len())?;
-    match types::declared(&frame.encoding)? {
-        Declared::Type { hash, .. } if hash != types.request.hash64() => {
+    match types::declared(&frame.encoding)?.message {
+        Some(Named { hash, .. }) if hash != types.request.hash64() => {
             Err(format!("the server takes {}, and this is `{}`", types.request, frame.encoding).into())
         }
         _ => Ok(()),

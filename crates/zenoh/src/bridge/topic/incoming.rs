@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tidepost::{Overflow, Pattern, Publisher, Relayed, SendError, TypeDescriptor, Untyped};
 
@@ -13,7 +13,7 @@ use crate::bridge::context::Context;
 use crate::bridge::intake::{self, Intake};
 use crate::bridge::port::{Counters, PortError};
 use crate::bridge::worker::{Running, SLICE, Stop};
-use crate::envelope::{DomainId, Envelope, Sender};
+use crate::envelope::{Beside, DomainId, Envelope, Sender};
 use crate::link::{Arrived, Frame, Quality};
 use crate::types;
 
@@ -45,6 +45,7 @@ pub(in crate::bridge) fn open(context: &Arc<Context>, name: &str) -> Result<Runn
 struct Standin {
     publisher: Publisher<Untyped>,
     message_type: TypeDescriptor,
+    header_type: Option<TypeDescriptor>,
     encoding: Arc<str>,
     origin: Origin,
     due: Due,
@@ -111,7 +112,8 @@ impl Intake for Publishing {
             Counters::add(&self.counters.lost, missed);
         }
         let sequence = envelope.map(|envelope| envelope.sequence);
-        while !stop.is_set() && !standin.publish(&frame.payload, sequence, SLICE, &self.counters)? {}
+        let beside = Beside::of(&frame.attachment)?;
+        while !stop.is_set() && !standin.publish(&frame.payload, beside, sequence, SLICE, &self.counters)? {}
         Ok(())
     }
 
@@ -130,8 +132,10 @@ impl Intake for Publishing {
         let is_known = |standin: &&mut Standin| standin.encoding == *arrived.encoding;
         let standin = self.publishers.get_mut(&origin_of(envelope)).filter(is_known);
         let Some(standin) = standin.filter(|_| is_easy) else { return false };
-        // What cannot be published at once is published by the thread that may wait.
-        standin.publish(arrived.payload, sequence, Duration::ZERO, &self.counters).unwrap_or_else(|error| {
+        // What cannot be published at once is published by the thread that may wait, and so is what is to be refused.
+        let Ok(beside) = Beside::of(arrived.attachment) else { return false };
+        let published = standin.publish(arrived.payload, beside, sequence, Duration::ZERO, &self.counters);
+        published.unwrap_or_else(|error| {
             Counters::add(&self.counters.refused, 1);
             self.context.note(format!("topic `{}`: {error}", self.name));
             true
@@ -198,20 +202,26 @@ impl Publishing {
                 format!("it has {PUBLISHERS_MAX} publishers on other machines, which is the limit").into()
             );
         }
-        let message_type = self.context.type_of(&frame.encoding)?;
+        let (message_type, header_type) = self.context.types_of(&frame.encoding)?;
+        let beside = Beside::of(&frame.attachment)?;
         // Before memory is made for messages as long as somebody says.
         types::check_length(&message_type, frame.payload.len())?;
         let domain = envelope.map(|envelope| envelope.domain);
         let node = self.context.remotes.node(domain)?;
         let overflow = envelope.map_or(Overflow::DropOldest, |envelope| envelope.overflow);
-        let topic = node.topic_dyn(&self.name).message_type(message_type.clone()).header::<Relayed>();
-        let topic = topic.history(self.history(&message_type, envelope));
-        let publisher = topic.publisher(overflow)?;
+        let mut topic = node.topic_dyn(&self.name).message_type(message_type.clone()).relaying();
+        if let Some(header_type) = &header_type {
+            topic = topic.header_type(header_type.clone());
+        }
+        if beside.sent_at_ns.is_some() {
+            topic = topic.timestamps();
+        }
+        let publisher = topic.history(self.history(&message_type, envelope)).publisher(overflow)?;
         if let Some(refused) = publisher.refusals().into_iter().next() {
             self.context.note(format!("topic `{}`: {refused}", self.name));
         }
         let (encoding, origin) = (Arc::clone(&frame.encoding), origin_of(envelope));
-        Ok(Standin { publisher, message_type, encoding, origin, due })
+        Ok(Standin { publisher, message_type, header_type, encoding, origin, due })
     }
 }
 
@@ -220,11 +230,15 @@ impl Standin {
     fn publish(
         &mut self,
         message: &[u8],
+        beside: Beside<'_>,
         sequence: Option<u64>,
         patience: Duration,
         counters: &Counters,
     ) -> Result<bool, PortError> {
         types::check_length(&self.message_type, message.len())?;
+        if let Some(header_type) = &self.header_type {
+            types::check_length(header_type, beside.header.len())?;
+        }
         let next = sequence.map(|sequence| self.due.next.unwrap_or(sequence));
         let missing = match sequence.zip(next) {
             Some((sequence, next)) if sequence < next => {
@@ -235,12 +249,14 @@ impl Standin {
             None => 0,
         };
         let lost = self.due.lost.saturating_add(missing);
-        let header = Relayed {
+        let relayed = Relayed {
             origin: self.origin.map(|(domain, sender)| mark_of(domain, sender)).unwrap_or_default(),
             number: sequence.unwrap_or(Relayed::NO_NUMBER),
             lost,
+            sent_at: beside.sent_at_ns.map(|ns| SystemTime::UNIX_EPOCH + Duration::from_nanos(ns)),
+            header: self.header_type.as_ref().map(|_| beside.header),
         };
-        let sent = match self.publisher.send_with_timeout(&header, Untyped::new(message), patience) {
+        let sent = match self.publisher.relay_timeout(&relayed, Untyped::new(message), patience) {
             Err(SendError::Timeout { .. }) => return Ok(false),
             sent => sent,
         };

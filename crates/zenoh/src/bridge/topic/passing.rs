@@ -10,14 +10,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use tidepost::{EndpointId, Overflow, ReceiveError, Sample, Subscriber, TypeDescriptor, Untyped};
+use tidepost::{EndpointId, Overflow, ReceiveError, Sample, Subscriber, Untyped};
 
 use crate::bridge::context::{Context, sender_of};
 use crate::bridge::kept::Store;
 use crate::bridge::outlet::Outlet;
 use crate::bridge::port::{Counters, PortError};
 use crate::bridge::worker::{Stop, Worker};
-use crate::envelope::Envelope;
+use crate::envelope::{Beside, Envelope, ns_of};
 use crate::link::{Frame, Sent};
 
 /// How often the thread that does not lead looks after the one that does. Messages wait no longer than twice this for it to be
@@ -276,10 +276,14 @@ impl Passing {
         let publisher = sample.publisher();
         let (encoding, Manner { overflow, history }) = match senders.get(&publisher) {
             Some((encoding, manner)) => (Arc::clone(encoding), *manner),
-            None => self.meet(publisher, sample.message_type(), senders, stop)?,
+            None => self.meet(sample, senders, stop)?,
         };
         let envelope = self.context.envelope(sender_of(publisher), overflow, sample.sequence());
-        let frame = Envelope { history, ..envelope }.wrap(sample, encoding);
+        let beside = Beside {
+            sent_at_ns: sample.timestamp().map(ns_of),
+            header: sample.header_dyn().map(|(_, header)| header).unwrap_or_default(),
+        };
+        let frame = Envelope { history, ..envelope }.wrap_with(sample, beside, encoding);
         if history > 0 {
             self.history.keep(publisher, history.into(), &frame);
         }
@@ -288,12 +292,13 @@ impl Passing {
 
     fn meet(
         &self,
-        publisher: EndpointId,
-        message_type: &TypeDescriptor,
+        sample: &Sample<'_, Untyped>,
         senders: &mut Senders,
         stop: &Stop,
     ) -> Result<(Arc<str>, Manner), PortError> {
-        let encoding = self.context.tell_type(message_type)?;
+        let (publisher, header) = (sample.publisher(), sample.header_dyn());
+        let header_type = header.map(|(header_type, _)| header_type);
+        let encoding = self.context.tell_types(sample.message_type(), header_type)?;
         let known = self.manners.of(publisher, || self.context.look_now(), stop);
         // Who has gone sends no more than what is here.
         let usual = Manner { overflow: Overflow::Block, history: 0 };
