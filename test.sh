@@ -19,6 +19,18 @@ network() {
     RUSTDOCFLAGS="-D warnings" cargo doc --package tidepost-zenoh --all-features --locked --no-deps
     cargo test --package tidepost-zenoh --all-features --locked
 }
+# Over routers of the network's engine as they are, which take two minutes to build. Where all else was slow, they are not built.
+routers() {
+    if [ ! -x target/zenohd/bin/zenohd ]; then
+        if [ "$SECONDS" -gt 800 ]; then
+            echo "skipped: routers, because zenohd is not built after more than 13 minutes; \`./test.sh routers\` does"
+            return
+        fi
+        CARGO_PROFILE_DEV_DEBUG=0 cargo install zenohd --version 1.10.2 --locked --debug --no-default-features \
+            --features zenoh/transport_tcp --root target/zenohd --quiet
+    fi
+    cargo test --package tidepost-zenoh --all-features --locked --test network -- routers
+}
 # At full speed. What does not depend on that has had its tests in the stage before.
 release() { cargo test "${optimised[@]}" --lib --test faults --test patterns; }
 # Every optional kernel feature taken away.
@@ -55,7 +67,7 @@ ahead() {
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(format lints docs debug network release fallbacks models demo)
+[ ${#stages[@]} -gt 0 ] || stages=(format lints docs debug network release fallbacks models demo routers)
 for stage in "${stages[@]}"; do
     start=$SECONDS
     echo "== $stage"

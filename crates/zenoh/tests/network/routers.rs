@@ -12,15 +12,12 @@ use crate::conformance;
 use crate::faults::{Wire, every_number_is_accounted_for};
 use crate::stage::{Domain, Running, skip, until};
 
-const INSTALL: &str = "CARGO_PROFILE_DEV_DEBUG=0 cargo install zenohd --version 1.10.2 --locked --debug --no-default-features \
-                       --features zenoh/transport_tcp --root target/zenohd";
-
 /// Where the program is, if it is installed; otherwise that is said.
 fn program() -> Option<PathBuf> {
     let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/zenohd/bin/zenohd");
     let path = std::env::var_os("TIDEPOST_ZENOHD").map_or(usual, PathBuf::from);
     if !path.is_file() {
-        skip(format_args!("there is no {}: `{INSTALL}`", path.display()));
+        skip(format_args!("there is no {}: `./test.sh routers` builds it", path.display()));
         return None;
     }
     Some(path)
