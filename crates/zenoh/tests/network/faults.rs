@@ -239,6 +239,48 @@ fn nothing_is_lost_silently_in_a_cut_longer_than_the_lease() {
     every_number_is_accounted_for(&mut Wired::new(), Duration::from_secs(5));
 }
 
+/// The fear: a program that ends waits for a network that is dead. How long it takes is printed.
+#[test]
+fn a_gateway_whose_link_is_dead_closes() {
+    let mut wired = Wired::new();
+    let nodes = wired.domains.each_ref().map(Domain::node);
+    // Something of each pattern is on its way, and somebody waits for what is kept.
+    let mut publisher = nodes[0].topic("t").history(100).publisher(Overflow::Block).expect("it is ours");
+    let mut subscriber = subscriber(&nodes[1], "t");
+    each_arrives_once(&mut publisher, &mut [&mut subscriber]);
+    let server = nodes[1].service::<u64, u64>("s").server().expect("it is ours");
+    let mut client = nodes[0].service::<u64, u64>("s").client().expect("the types agree");
+    client.wait_for_servers(1, PATIENCE).expect("the gateway serves");
+    let consumer = nodes[1].queue::<u64>("q").consumer().expect("the types agree");
+    let mut producer = nodes[0].queue::<u64>("q").producer(Overflow::Block).expect("it is ours");
+    until("it is taken", || {
+        producer.push(&1).expect("there is room");
+        producer.counts().assigned > 0
+    });
+    let mut bulk = nodes[0].topic::<[u8]>("bulk").publisher(Overflow::Block).expect("it is ours");
+    let bulk_there = nodes[1].topic::<[u8]>("bulk").subscriber().expect("the types agree");
+    bulk.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    wired.cut();
+    let call = client.send(&1, PATIENCE).expect("it is asked");
+    // More than the sockets and the engine take.
+    for number in 0..400 {
+        publisher.send(&number).expect("the network holds nobody up");
+        bulk.send(&[7; 64 << 10]).expect("the network holds nobody up");
+    }
+    let Wired { west, east, shim, domains } = wired;
+    for (gateway, node) in [east, west].into_iter().zip(&nodes) {
+        let start = Instant::now();
+        drop(gateway);
+        println!("a gateway closed within {:?}", start.elapsed());
+        until("nothing of it is left", || {
+            let reports = node.inspect(PATIENCE).expect("looking succeeds");
+            reports.iter().all(|report| !report.name.starts_with("network"))
+        });
+    }
+    client.wait(call, PATIENCE).map(|answer| *answer).expect_err("nobody answers");
+    drop((server, consumer, bulk_there, shim, nodes, domains));
+}
+
 #[test]
 fn a_slow_wire_delays_and_loses_nothing() {
     let wired = Wired::new();

@@ -2,6 +2,7 @@
 //! router that is killed.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ const APART: [&str; 8] =
     ["--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
 
 /// The hosts; they and all that runs there end when this is dropped.
-struct Hosts {
+pub struct Hosts {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
@@ -24,7 +25,7 @@ struct Hosts {
 
 impl Hosts {
     /// `None` if that is not permitted here, or a tool is missing, which it says.
-    fn start(tools: &[&str]) -> Option<Self> {
+    pub fn start(tools: &[&str]) -> Option<Self> {
         Self::joined(tools, &[])
     }
 
@@ -56,6 +57,11 @@ impl Hosts {
         Some(hosts)
     }
 
+    /// A node of a program on each, and where the last one's domain is.
+    pub fn nodes(&self) -> ([Node; 3], &Path) {
+        (self.domains.each_ref().map(Domain::node), self.domains[2].path())
+    }
+
     fn hear(&mut self, due: &str) {
         assert_eq!(self.line(), due);
     }
@@ -75,7 +81,7 @@ impl Hosts {
         [counted, seen].map(|number| number.parse().unwrap_or_default())
     }
 
-    fn tell(&mut self, command: &str) {
+    pub fn tell(&mut self, command: &str) {
         writeln!(self.stdin, "{command}").expect("it reads on");
         self.hear("done");
     }

@@ -53,6 +53,19 @@ while read -r command; do
     disorder) # how many segments have come to the relay before those that were sent before them, as TCP counts
         nsenter --net=/run/netns/relay awk '/^TcpExt:/ { for (i = 1; i <= NF; i++) if ($i == "TCPOFOQueue") at = i; number = $at } END { print number }' /proc/net/netstat
         ;;
+    run-west\ *) # a program, with its arguments
+        # shellcheck disable=SC2086
+        nsenter --net=/run/netns/west ${command#run-west } > /dev/null 2>&1 &
+        pid_program=$!
+        ;;
+    kill-west) # without a good-bye
+        ip -n west link set west0 down
+        kill -9 "$pid_west" "$pid_program"
+        ;;
+    start-west)
+        ip -n west link set west0 up
+        gateway west "$1" "$4" --connect tcp/10.9.2.1:7447
+        ;;
     stop-west) kill -STOP "$pid_west" ;;
     go-west) kill -CONT "$pid_west" ;;
     esac

@@ -7,6 +7,7 @@ mod faults;
 mod history;
 mod hosts;
 mod links;
+mod machine;
 mod program;
 mod routers;
 mod shim;

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tidepost::{Node, Overflow};
 
@@ -69,7 +70,7 @@ fn what_a_killed_gateway_had_on_its_way_in_is_counted() {
         for _ in 0..milliseconds {
             publisher.send(&sent).expect("the network holds nobody up");
             sent += 1;
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
             while let Some(sample) = subscriber.try_recv().expect("receiving succeeds") {
                 assert_eq!(*sample, due + sample.lost(), "each arrives once, or is counted");
                 due = *sample + 1;
@@ -160,6 +161,66 @@ fn messages_that_grow_arrive_and_what_is_kept_of_them_is_bounded() {
     let grown = resident_bytes(east.pid()).saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} B more");
     drop(west);
+}
+
+/// The fear: while nobody is reached, what waits for him takes all memory, here or in the engine.
+#[test]
+fn a_gateway_that_is_cut_off_stays_within_its_bounds() {
+    let domains = ["east", "west"].map(Domain::new);
+    let file = domains[0].path().join("gateway.toml");
+    std::fs::write(&file, "room_bytes = 1048576\n").expect("it can be written");
+    let config = file.to_str().expect("it is text");
+    let west = start(&domains[1], &["--listen", "tcp/127.0.0.1:0", "--machine", "west"]);
+    let shim = Shim::to(&west.expect("listening on "));
+    let east = start(&domains[0], &["--config", config, "--connect", shim.address(), "--machine", "east"]);
+    let [from, to] = domains.each_ref().map(Domain::node);
+    let names = ["kept", "lossy", "noted"];
+    let mut subscribers = names.map(|name| to.topic::<[u8]>(name).subscriber().expect("the types agree"));
+    let mut publishers = names.map(|name| {
+        let topic = from.topic::<[u8]>(name).pool_limit(16 << 20);
+        match name {
+            "kept" => topic.publisher(Overflow::Block),
+            "lossy" => topic.publisher(Overflow::DropOldest),
+            _ => topic.history(100).publisher(Overflow::Block),
+        }
+        .expect("the topic is ours")
+    });
+    let message = |number: u64| [&number.to_le_bytes()[..], &[7; 64 << 10]].concat();
+    for (publisher, subscriber) in publishers.iter_mut().zip(&mut subscribers) {
+        publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+        publisher.send(&message(0)).expect("there is room");
+        assert!(subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").is_some());
+    }
+    let before = resident_bytes(east.pid());
+    shim.cut();
+    east.expect("machine `west` is gone");
+    // Of all, 192 MiB.
+    for number in 1..=1024 {
+        for publisher in &mut publishers {
+            publisher.send_timeout(&message(number), PATIENCE).expect("the network holds nobody up");
+        }
+    }
+    let grown = resident_bytes(east.pid()).saturating_sub(before);
+    assert!(grown < 64 << 20, "{grown} B more");
+    shim.heal();
+    east.expect("machine `west` is there");
+    // What was too much is counted.
+    for (publisher, subscriber) in publishers.iter_mut().zip(&mut subscribers) {
+        let (mut number, mut got) = (1024, 0);
+        until("messages arrive again", || {
+            number += 1;
+            publisher.send(&message(number)).expect("there is room");
+            while let Some(sample) =
+                subscriber.recv_timeout(Duration::from_millis(20)).expect("receiving succeeds")
+            {
+                let came = u64::from_le_bytes(*sample.first_chunk().expect("it is longer"));
+                assert_eq!(came, got + 1 + sample.lost(), "each arrives, or is counted");
+                got = came;
+            }
+            got > 1024
+        });
+        println!("{} of {got} were lost, with {grown} B more in memory", subscriber.lost());
+    }
 }
 
 #[test]
