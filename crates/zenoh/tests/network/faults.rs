@@ -257,15 +257,22 @@ fn a_gateway_whose_link_is_dead_closes() {
         producer.push(&1).expect("there is room");
         producer.counts().assigned > 0
     });
-    let mut bulk = nodes[0].topic::<[u8]>("bulk").publisher(Overflow::Block).expect("it is ours");
-    let bulk_there = nodes[1].topic::<[u8]>("bulk").subscriber().expect("the types agree");
-    bulk.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    let names = ["bulk/a", "bulk/b", "bulk/c", "bulk/d"];
+    let bulk_there = names.map(|name| nodes[1].topic::<[u8]>(name).subscriber().expect("the types agree"));
+    let mut bulk = names.map(|name| {
+        let publisher = nodes[0].topic::<[u8]>(name).publisher(Overflow::Block);
+        let mut publisher = publisher.expect("it is ours");
+        publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+        publisher
+    });
     wired.cut();
     let call = client.send(&1, PATIENCE).expect("it is asked");
     // More than the sockets and the engine take.
     for number in 0..400 {
         publisher.send(&number).expect("the network holds nobody up");
-        bulk.send(&[7; 64 << 10]).expect("the network holds nobody up");
+        for bulk in &mut bulk {
+            bulk.send(&[7; 64 << 10]).expect("the network holds nobody up");
+        }
     }
     let Wired { west, east, shim, domains } = wired;
     for (gateway, node) in [east, west].into_iter().zip(&nodes) {
