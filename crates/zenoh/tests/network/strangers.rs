@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidepost::{Message, Overflow, Pattern, Text};
 use tidepost_zenoh::{Gateway, Settings, Zenoh, key_of};
 use zenoh::Wait;
+use zenoh::qos::Priority;
 use zenoh::sample::SampleKind;
 
 use crate::stage::{Domain, PATIENCE, connecting, listening, skip, until};
@@ -63,6 +64,26 @@ fn a_client_publishes_subscribes_and_is_seen() {
         format!("application/x-tidepost;schema=u32@{:016x};order=little", u32::descriptor().hash64());
     assert_eq!(sample.encoding().to_string(), encoding);
     drop((received, live));
+}
+
+/// The engine's own setting gives names priorities, and names are keys.
+#[test]
+fn names_have_the_priorities_that_are_chosen_for_them() {
+    let domain = Domain::new("east");
+    let chosen = r#"[{"key_exprs": ["tidepost/t/arm/**"], "config": {"priority": "real_time"}}]"#;
+    let chosen = serde_json::from_str(chosen).expect("it is JSON");
+    let engine = vec![("qos/publication".to_owned(), chosen)];
+    let gateway = domain.gateway(&Settings { engine, ..listening() });
+    let client = Zenoh::open(&connecting(&gateway)).expect("the gateway listens");
+    let received = client.session().declare_subscriber("tidepost/t/**").wait().expect("it may");
+    for (name, priority) in [("arm/stop", Priority::RealTime), ("log", Priority::Data)] {
+        let topic = domain.node();
+        let mut publisher = topic.topic::<[u8]>(name).publisher(Overflow::Block).expect("it is ours");
+        publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+        publisher.send(b"x").expect("there is room");
+        let sample = received.recv_timeout(PATIENCE).expect("the session is open").expect("it was sent");
+        assert_eq!((sample.key_expr().as_str(), sample.priority()), (&*key(Pattern::Topic, name), priority));
+    }
 }
 
 #[test]
