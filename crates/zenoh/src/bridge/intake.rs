@@ -103,10 +103,8 @@ pub(super) fn open<I: Intake>(
         let is_free = looked_at.try_lock().is_ok_and(|gate| gate.is_open);
         is_free && waiting.wait(Duration::ZERO) == Waited::Nothing
     };
-    // Nobody asks for anything else.
-    let is_asked_for = pattern == Pattern::Topic;
-    let served = is_asked_for.then(|| heard.serve(context, (pattern, name), all_is_taken)).transpose()?;
-    Ok(Running::new(worker, counters, served.into_iter().collect()))
+    let served = heard.serve(context, (pattern, name), all_is_taken)?;
+    Ok(Running::new(worker, counters, served))
 }
 
 fn take_at_once<I: Intake>(context: &Context, gate: &Mutex<Gate<I>>, arrived: &Arrived<'_>) -> bool {

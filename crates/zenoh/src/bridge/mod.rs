@@ -9,6 +9,7 @@
 mod call;
 mod census;
 mod context;
+mod doubt;
 mod ends;
 mod heard;
 mod intake;

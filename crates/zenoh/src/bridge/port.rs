@@ -69,7 +69,7 @@ pub(super) fn open(
     Ok(match (pattern, direction) {
         (Pattern::Topic, Direction::Out) => Box::new(TopicOut::open(context, name, local)?),
         (Pattern::Topic, Direction::In) => Box::new(topic::open_in(context, name)?),
-        (Pattern::State, Direction::Out) => Box::new(state::open_out(context, name)?),
+        (Pattern::State, Direction::Out) => Box::new(state::StateOut::open(context, name)?),
         (Pattern::State, Direction::In) => Box::new(state::open_in(context, name)?),
         (Pattern::Signal, Direction::Out) => Box::new(SignalOut::open(context, name, local)?),
         (Pattern::Signal, Direction::In) => Box::new(signal::open_in(context, name, local)?),

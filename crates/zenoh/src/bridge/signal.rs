@@ -7,6 +7,7 @@ use tidepost::{Notifier, Overflow, Pattern, ReceiveError, Waiter};
 
 use super::census::{Endpoint, Local};
 use super::context::{Context, sender_of};
+use super::doubt::Doubt;
 use super::intake::{self, Intake};
 use super::port::{Counters, Port, PortError};
 use super::topic::LINGER;
@@ -63,6 +64,7 @@ pub(super) struct SignalOut {
     sink: Arc<dyn Sink>,
     waiting: OnDemand,
     counters: Arc<Counters>,
+    doubt: Doubt,
 }
 
 impl SignalOut {
@@ -71,7 +73,8 @@ impl SignalOut {
         let quality = Quality::Reliable { cache: context.options.cache };
         let sink = context.link.sink(&key, quality, context.options.room_bytes)?;
         let (context, name, counters) = (Arc::clone(context), name.to_owned(), Arc::default());
-        let mut port = Self { context, name, sink, waiting: OnDemand::new(LINGER), counters };
+        let (waiting, doubt) = (OnDemand::new(LINGER), Doubt::of(Pattern::Signal));
+        let mut port = Self { context, name, sink, waiting, counters, doubt };
         port.move_on(local)?;
         Ok(port)
     }
@@ -80,6 +83,12 @@ impl SignalOut {
 impl Port for SignalOut {
     fn move_on(&mut self, local: &Local) -> Result<(), PortError> {
         let Self { context, name, sink, counters, .. } = self;
+        self.doubt.move_on(context, name, counters.counts().crossed)?;
+        if self.doubt.is_denied() {
+            // Nobody waits for what is denied, which its notifiers see.
+            self.waiting.end();
+            return Ok(());
+        }
         self.waiting.tend(sink.has_receivers() && !local.senders.is_empty(), || {
             let waiter = context.node.signal(name).ids(ids_of(&local.senders)?).waiter()?;
             let (handle, context) = (waiter.handle(), Arc::clone(context));

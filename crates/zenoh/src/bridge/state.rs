@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use tidepost::{Copied, Overflow, Pattern, ReceiveError, StateReader, StateWriter, TypeDescriptor, Untyped};
 
+use super::census::Local;
 use super::context::Context;
+use super::doubt::Doubt;
 use super::intake::{self, Intake};
-use super::port::{Counters, PortError};
+use super::port::{Counters, Port, PortError};
 use super::worker::{Running, Stop, Worker};
 use crate::envelope::{DomainId, Envelope, Sender};
-use crate::link::{Frame, Quality, Sent, Sink};
+use crate::link::{Frame, Kept, Quality, Sent, Sink};
 use crate::types;
 
 /// How long a reader waits for a change; it is woken when it is to end.
@@ -19,8 +21,64 @@ const CHANGE_WAIT: Duration = Duration::from_secs(3600);
 /// The value as it was passed on last.
 type Newest = Arc<Mutex<Option<Frame>>>;
 
-/// Opens the port by which a state goes out whose writer is here.
-pub(super) fn open_out(context: &Arc<Context>, name: &str) -> Result<Running, PortError> {
+/// A state that goes out, whose writer is here.
+#[derive(Debug)]
+pub(super) struct StateOut {
+    context: Arc<Context>,
+    name: String,
+    counters: Arc<Counters>,
+    doubt: Doubt,
+    told: Option<Told>,
+}
+
+/// What passes a state's values on.
+#[derive(Debug)]
+struct Told {
+    worker: Worker,
+    sink: Arc<dyn Sink>,
+    /// What answers whoever asks for the latest.
+    _served: Kept,
+}
+
+impl StateOut {
+    pub(super) fn open(context: &Arc<Context>, name: &str) -> Result<Self, PortError> {
+        let counters = Arc::default();
+        let told = Some(tell(context, name, &counters)?);
+        let (context, name, doubt) = (Arc::clone(context), name.to_owned(), Doubt::of(Pattern::State));
+        Ok(Self { context, name, counters, doubt, told })
+    }
+}
+
+impl Port for StateOut {
+    fn move_on(&mut self, _local: &Local) -> Result<(), PortError> {
+        let Self { context, name, counters, doubt, told } = self;
+        // What nobody receives yet need not arrive.
+        if doubt.is_denied() || told.as_ref().is_some_and(|told| told.sink.has_receivers()) {
+            doubt.move_on(context, name, counters.counts().crossed)?;
+        }
+        match told {
+            // Nobody reads what is denied, which its writer sees.
+            _ if doubt.is_denied() => *told = None,
+            Some(told) if told.worker.is_over() => return Err("its thread has ended".into()),
+            Some(_) => {}
+            None => *told = Some(tell(context, name, counters)?),
+        }
+        Ok(())
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn stop(&mut self) {
+        if let Some(told) = &self.told {
+            told.worker.stop();
+        }
+    }
+}
+
+/// Begins to pass a state's values on.
+fn tell(context: &Arc<Context>, name: &str, counters: &Arc<Counters>) -> Result<Told, PortError> {
     let key = context.key(Pattern::State, name)?;
     let reader = context.node.state_dyn(name).copied().reader()?;
     let sink = context.link.sink(&key, Quality::Newest, context.options.room_bytes)?;
@@ -34,10 +92,11 @@ pub(super) fn open_out(context: &Arc<Context>, name: &str) -> Result<Running, Po
             }
         }),
     )?;
-    let (handle, counters) = (reader.handle(), Arc::<Counters>::default());
-    let telling = Telling { context: Arc::clone(context), sink, newest, counters: Arc::clone(&counters) };
+    let handle = reader.handle();
+    let (context, counters) = (Arc::clone(context), Arc::clone(counters));
+    let telling = Telling { context, sink: Arc::clone(&sink), newest, counters };
     let worker = Worker::start(move || handle.cancel(), move |stop| telling.tell_all(reader, stop))?;
-    Ok(Running::new(worker, &counters, vec![served]))
+    Ok(Told { worker, sink, _served: served })
 }
 
 /// The thread that passes a state's values on.

@@ -120,11 +120,11 @@ pub(super) struct Running {
     worker: Worker,
     counters: Arc<Counters>,
     /// What is declared meanwhile.
-    _kept: Vec<Kept>,
+    _kept: Kept,
 }
 
 impl Running {
-    pub(super) fn new(worker: Worker, counters: &Arc<Counters>, kept: Vec<Kept>) -> Self {
+    pub(super) fn new(worker: Worker, counters: &Arc<Counters>, kept: Kept) -> Self {
         Self { worker, counters: Arc::clone(counters), _kept: kept }
     }
 }

@@ -148,13 +148,20 @@ fn denying(messages: &[&str], keys: &[&str]) -> Settings {
 #[test]
 fn who_may_not_send_sees_that_nobody_receives_it() {
     let domains = ["east", "west"].map(Domain::new);
-    let east = domains[0].gateway(&denying(&["put"], &["tidepost/t/secret"]));
+    let east = domains[0].gateway(&denying(
+        &["put", "query"],
+        &["tidepost/t/secret", "tidepost/v/secret", "tidepost/v/secret/@adv/**", "tidepost/n/secret"],
+    ));
     let west = domains[1].gateway(&Settings { connect: east.addresses(), ..Settings::default() });
     let nodes = domains.each_ref().map(Domain::node);
     let mut publishers = ["open", "secret"]
         .map(|topic| nodes[0].topic::<u64>(topic).publisher(Overflow::Block).expect("the topic is ours"));
     let subscribers =
         ["open", "secret"].map(|topic| nodes[1].topic::<u64>(topic).subscriber().expect("the types agree"));
+    let mut value = nodes[0].state::<u64>("open").writer().expect("nobody else writes it");
+    let mut read = nodes[1].state::<u64>("open").reader().expect("the types agree");
+    value.set(&7).expect("there is room");
+    assert_eq!(read.wait(PATIENCE).expect("waiting succeeds").map(|value| *value), Some(7));
     for publisher in &mut publishers {
         publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
         publisher.send(&7).expect("there is room");
@@ -164,9 +171,26 @@ fn who_may_not_send_sees_that_nobody_receives_it() {
         std::thread::sleep(Duration::from_millis(50));
         publishers[1].subscribers() == 0
     });
-    assert_eq!(publishers[0].subscribers(), 1, "what is allowed is received");
+    assert_eq!((publishers[0].subscribers(), value.readers()), (1, 1), "what is allowed is received");
+    // And so for what has other names for them. A value need not be written again for that.
+    let mut notifier = nodes[0].signal("secret").ids(2).notifier().expect("it is ours");
+    let mut writer = nodes[0].state::<u64>("secret").writer().expect("nobody else writes it");
+    let waiter = nodes[1].signal("secret").ids(2).waiter().expect("the numbers agree");
+    let reader = nodes[1].state::<u64>("secret").reader().expect("the types agree");
+    notifier.wait_for_waiters(1, PATIENCE).expect("the gateway waits");
+    writer.wait_for_readers(1, PATIENCE).expect("the gateway reads");
+    writer.set(&7).expect("there is room");
+    until("its notifiers see it, and its writer does", || {
+        notifier.notify(1).expect("it is one of two");
+        std::thread::sleep(Duration::from_millis(50));
+        notifier.waiters() == 0 && writer.readers() == 0
+    });
     let troubles = east.status().troubles;
-    assert!(troubles.iter().any(|trouble| trouble.contains("topic `secret`: nothing")), "{troubles:?}");
+    for what in ["topic", "state", "signal"] {
+        let due = format!("{what} `secret`: nothing");
+        assert!(troubles.iter().any(|trouble| trouble.contains(&due)), "{troubles:?}");
+    }
+    drop((waiter, reader));
     assert!(!troubles.iter().any(|trouble| trouble.contains("topic `open`")), "{troubles:?}");
     drop((subscribers, west));
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tidepost::{Overflow, Pattern, Publisher, Relayed, SendError, TypeDescriptor, Untyped};
 
@@ -15,12 +15,14 @@ use crate::bridge::port::{Counters, PortError};
 use crate::bridge::worker::{Running, SLICE, Stop};
 use crate::envelope::{Beside, DomainId, Envelope, Sender};
 use crate::link::{Arrived, Frame, Quality};
-use crate::types;
+use crate::types::{self, TypeError};
 
 /// Publishers of one topic on other machines that are told apart.
 const PUBLISHERS_MAX: usize = 256;
 /// Bytes of a message that is published on the engine's thread at most: a longer one takes it too long.
 const AT_ONCE_BYTES_MAX: usize = 4096;
+/// How long a type is refused of which nobody says what it is.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// Messages that a publisher keeps for those who join later, at most.
 const HISTORY_MAX: usize = 4096;
 
@@ -33,7 +35,7 @@ pub(in crate::bridge) fn open(context: &Arc<Context>, name: &str) -> Result<Runn
         counters: Arc::clone(&counters),
         publishers: HashMap::new(),
         absent: HashMap::new(),
-        refused: HashSet::new(),
+        refused: Refusals::default(),
         before: HashSet::new(),
         missed: 0,
     };
@@ -63,6 +65,29 @@ struct Due {
 /// Who sent a message, as far as it says.
 type Origin = Option<(DomainId, Sender)>;
 
+/// Those whose messages cannot be published, and their encodings: told once.
+#[derive(Default)]
+struct Refusals(HashMap<(Origin, Arc<str>), Option<Instant>>);
+
+impl Refusals {
+    /// Refuses these until then, or until their sender says farewell.
+    fn add(&mut self, what: (Origin, Arc<str>), until: Option<Instant>) {
+        if self.0.len() >= PUBLISHERS_MAX {
+            // They are told of once more.
+            self.0.clear();
+        }
+        self.0.insert(what, until);
+    }
+
+    fn holds(&self, what: &(Origin, Arc<str>), now: Instant) -> bool {
+        self.0.get(what).is_some_and(|until| until.is_none_or(|until| now < until))
+    }
+
+    fn forget(&mut self, origin: Origin) {
+        self.0.retain(|(refused, _), _| *refused != origin);
+    }
+}
+
 /// Publishes a topic here.
 struct Publishing {
     context: Arc<Context>,
@@ -71,8 +96,7 @@ struct Publishing {
     publishers: HashMap<Origin, Standin>,
     /// What was due of those whose machines have gone: they may come back.
     absent: HashMap<Origin, Due>,
-    /// Those whose messages cannot be published, and their encodings: told once.
-    refused: HashSet<(Origin, Arc<str>)>,
+    refused: Refusals,
     /// Those that were known before what is kept was asked for.
     before: HashSet<Origin>,
     /// Frames that found no room, of which nobody has been told.
@@ -97,7 +121,7 @@ impl Intake for Publishing {
         if frame.is_farewell {
             self.publishers.remove(&origin);
             self.absent.remove(&origin);
-            self.refused.retain(|(refused, _)| *refused != origin);
+            self.refused.forget(origin);
             return Ok(());
         }
         if !self.meet(&frame, envelope)? {
@@ -166,7 +190,7 @@ impl Publishing {
             return Ok(true);
         }
         let refusal = (origin, Arc::clone(&frame.encoding));
-        if self.refused.contains(&refusal) {
+        if self.refused.holds(&refusal, Instant::now()) {
             return Ok(false);
         }
         // Whoever sends another type counts on all the same.
@@ -178,11 +202,9 @@ impl Publishing {
                 Ok(true)
             }
             Err(error) => {
-                if self.refused.len() >= PUBLISHERS_MAX {
-                    // They are told of once more.
-                    self.refused.clear();
-                }
-                self.refused.insert(refusal);
+                // Its gateway may have been busy, or cut off.
+                let may_change = matches!(error.downcast_ref(), Some(TypeError::Unknown(_)));
+                self.refused.add(refusal, may_change.then(|| Instant::now() + ASK_AGAIN));
                 Err(error)
             }
         }
@@ -273,5 +295,25 @@ impl Standin {
             Err(SendError::Full { .. }) | Ok(()) => Ok(true),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_refused_for_a_while_is_heard_again() {
+        let (mut refusals, now) = (Refusals::default(), Instant::now());
+        let origin = |number| Some((DomainId([1; 16]), Sender { node: [2; 16], number }));
+        let [for_a_while, for_good] = [1, 2].map(|number| (origin(number), Arc::<str>::from("x")));
+        refusals.add(for_a_while.clone(), Some(now + ASK_AGAIN));
+        refusals.add(for_good.clone(), None);
+        assert!(refusals.holds(&for_a_while, now) && refusals.holds(&for_good, now));
+        assert!(!refusals.holds(&(origin(1), "y".into()), now), "another type may be known");
+        let later = now + 2 * ASK_AGAIN;
+        assert!(!refusals.holds(&for_a_while, later) && refusals.holds(&for_good, later));
+        refusals.forget(origin(2));
+        assert!(!refusals.holds(&for_good, now));
     }
 }

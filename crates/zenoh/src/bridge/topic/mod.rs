@@ -3,7 +3,6 @@
 //! What goes out carries its publisher and its number, so that what is lost on the way – for want of room here, or on the network – is
 //! missing in the numbers, and is told to subscribers on the other side as any loss is.
 
-mod doubt;
 mod incoming;
 mod outgoing;
 mod passing;

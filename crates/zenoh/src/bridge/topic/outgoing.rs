@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tidepost::{Overflow, Pattern};
 
 use super::LINGER;
-use super::doubt::Doubt;
 use super::passing::{self, Manner, Manners};
 use crate::bridge::census::{Endpoint, Local};
 use crate::bridge::context::{Context, sender_of};
+use crate::bridge::doubt::Doubt;
 use crate::bridge::kept::History;
 use crate::bridge::outlet::Outlet;
 use crate::bridge::port::{Counters, Port, PortError};
@@ -68,7 +68,7 @@ impl TopicOut {
             reading: OnDemand::new(LINGER),
             counters,
             manners,
-            doubt: Doubt::new(),
+            doubt: Doubt::of(Pattern::Topic),
             history: History::new(context.options.room_bytes),
             here,
             leaving,

@@ -1,6 +1,6 @@
 //! Whether what is sent arrives at all.
 //!
-//! The engine's access control drops what it denies, and tells nobody. So those who receive a topic are asked, once something has been
+//! The engine's access control drops what it denies, and tells nobody. So those who receive something are asked, once it has been
 //! sent, whether anything has come from here. The question goes the way of the messages, behind them: if all who answer have got
 //! nothing, and nothing of what was sent after that either, messages are denied, or held back as if they were. (Who has come to receive it
 //! only after the first has got nothing, and gets the next.)
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use tidepost::Pattern;
 
-use crate::bridge::context::Context;
-use crate::bridge::heard::{GOT, HAS_COME};
-use crate::bridge::port::PortError;
+use super::context::Context;
+use super::heard::{GOT, HAS_COME};
+use super::port::PortError;
 use crate::link::{Answer, Frame, Whom};
 
 /// How long after something was sent it is asked for, and again if it has not come.
@@ -32,7 +32,7 @@ struct Said {
     is_over: bool,
 }
 
-/// What is known of a topic.
+/// What is known of what goes out under a name.
 #[derive(Debug)]
 enum Known {
     /// Nothing has been sent since so many messages had been; what was sent before had not come so often.
@@ -47,30 +47,38 @@ enum Known {
     Denied { since: Instant },
 }
 
-/// Doubts whether a topic arrives, until that is known.
+/// Doubts whether what goes out arrives, until that is known.
 #[derive(Debug)]
-pub(super) struct Doubt(Known);
+pub(super) struct Doubt {
+    pattern: Pattern,
+    known: Known,
+}
 
 impl Doubt {
-    pub(super) fn new() -> Self {
-        Self(Known::Nothing { sent: 0, denials: 0 })
+    pub(super) fn of(pattern: Pattern) -> Self {
+        Self { pattern, known: Known::Nothing { sent: 0, denials: 0 } }
     }
 
     /// Whether it is denied at this moment.
     pub(super) fn is_denied(&self) -> bool {
-        matches!(self.0, Known::Denied { .. })
+        matches!(self.known, Known::Denied { .. })
     }
 
-    /// Goes on asking; so many messages have been sent by now.
+    /// Goes on asking; so much has been sent by now.
     pub(super) fn move_on(&mut self, context: &Context, name: &str, sent: u64) -> Result<(), PortError> {
-        self.0 = match std::mem::replace(&mut self.0, Known::Arrives) {
+        let what = (self.pattern, name);
+        self.known = match std::mem::replace(&mut self.known, Known::Arrives) {
             Known::Nothing { sent: before, denials } if before < sent => {
                 Known::Sent { at: Instant::now(), denials }
             }
-            Known::Sent { at, denials } if at.elapsed() > ASK_AFTER => {
-                Known::Asked { said: ask(context, name)?, denials }
+            // The latest value is there for whoever has come only after it.
+            Known::Nothing { sent: 1.., denials: denials @ 1.. } if self.pattern == Pattern::State => {
+                Known::Sent { at: Instant::now(), denials }
             }
-            Known::Asked { said, denials } => judge(context, name, said, (sent, denials)),
+            Known::Sent { at, denials } if at.elapsed() > ASK_AFTER => {
+                Known::Asked { said: ask(context, what)?, denials }
+            }
+            Known::Asked { said, denials } => judge(context, what, said, (sent, denials)),
             Known::Denied { since } if since.elapsed() > PAUSE => Known::Nothing { sent, denials: 0 },
             known => known,
         };
@@ -78,7 +86,7 @@ impl Doubt {
     }
 }
 
-fn ask(context: &Context, name: &str) -> Result<Arc<Mutex<Said>>, PortError> {
+fn ask(context: &Context, (pattern, name): (Pattern, &str)) -> Result<Arc<Mutex<Said>>, PortError> {
     let said = Arc::<Mutex<Said>>::default();
     let answered = Arc::clone(&said);
     let on_answer = Box::new(move |answer| {
@@ -90,13 +98,18 @@ fn ask(context: &Context, name: &str) -> Result<Arc<Mutex<Said>>, PortError> {
             Answer::End => said.is_over = true,
         }
     });
-    let key = context.key_at(GOT, "*", Pattern::Topic, name)?;
+    let key = context.key_at(GOT, "*", pattern, name)?;
     let frame = Frame { payload: context.domain.to_string().into_bytes(), ..Frame::default() };
     context.link.ask(Whom::All, &key, frame, ANSWER_TIMEOUT, on_answer)?;
     Ok(said)
 }
 
-fn judge(context: &Context, name: &str, said: Arc<Mutex<Said>>, (sent, denials): (u64, u32)) -> Known {
+fn judge(
+    context: &Context,
+    (pattern, name): (Pattern, &str),
+    said: Arc<Mutex<Said>>,
+    (sent, denials): (u64, u32),
+) -> Known {
     let Said { some_have_got, some_have_not, is_over } = *said.lock().unwrap_or_else(PoisonError::into_inner);
     if some_have_got {
         return Known::Arrives;
@@ -108,7 +121,7 @@ fn judge(context: &Context, name: &str, said: Arc<Mutex<Said>>, (sent, denials):
         (true, true) if denials + 1 < DENIALS => Known::Nothing { sent, denials: denials + 1 },
         (true, true) => {
             context.note(format!(
-                "topic `{name}`: nothing of what is sent arrives; does access control deny it, here or on the way? \
+                "{pattern} `{name}`: nothing of what is sent arrives; does access control deny it, here or on the way? \
                  It is tried again in {PAUSE:?}"
             ));
             Known::Denied { since: Instant::now() }
