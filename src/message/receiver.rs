@@ -1,5 +1,6 @@
 //! How a subscriber receives, whatever its type: polling its streams in turn, and sleeping when all are empty.
 
+mod patience;
 mod waiting;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use crate::os::fork::Process;
 use crate::segment::SegmentError;
 use crate::sync::bell::{Line, Mode, Ticket};
 use crate::sync::stream::{self, Extent, Keepsake, Lent, Poll, StreamViolation};
+use patience::Patience;
 pub(super) use waiting::{Company, EAGER_POLLS, PATIENT_POLLS, TASK_POLLS, Waited};
 
 /// Messages of one publisher in a row while others may have some too.
@@ -28,6 +30,8 @@ pub(super) struct Receiver {
     turn: u32,
     /// A sleep on a descriptor, or as a future, that has been prepared and not been ended.
     armed: Option<(Ticket, Mode)>,
+    /// How long to poll before a sleep.
+    patience: Patience,
     process: Process,
     /// In a service: whose streams are over, if any have come or gone since that was asked last.
     changes: Option<Vec<EndpointId>>,
@@ -69,6 +73,7 @@ impl Receiver {
             current: 0,
             turn: 0,
             armed: None,
+            patience: Patience::default(),
             process: Process::current(),
             changes: None,
             shortages: Vec::new(),

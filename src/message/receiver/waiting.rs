@@ -73,10 +73,16 @@ impl Receiver {
         deadline: Deadline,
         company: &mut impl Company,
     ) -> Result<Waited, ReceiveError> {
-        let polls = self.shared.node.shared().looks_before_sleep(EAGER_POLLS + PATIENT_POLLS);
+        let usually = self.shared.node.shared().looks_before_sleep(EAGER_POLLS + PATIENT_POLLS);
+        let polls = self.patience.polls(usually);
+        let mut has_slept = false;
         loop {
             for round in 0..polls {
                 if self.poll_all(extent)? {
+                    // One look alone says nothing of polling.
+                    if has_slept || polls > 1 {
+                        self.patience.learn(has_slept);
+                    }
                     return Ok(Waited::Message);
                 }
                 // A look at what else is waited for may take a lock.
@@ -96,9 +102,13 @@ impl Receiver {
                 }
                 // Looked at again: the descriptor may have been made readable for it before it was prepared.
                 let has_come = company.is_over() || self.has_changed();
+                if !has_come {
+                    self.patience.learn(true);
+                }
                 return Ok(if has_come { Waited::Company } else { Waited::Deadline });
             }
             self.sleep(deadline, company).map_err(|source| self.failed(source))?;
+            has_slept = true;
         }
     }
 
