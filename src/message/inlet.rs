@@ -16,7 +16,7 @@ use super::refusals::{Refusals, refused};
 use super::state::{Base, Legacy};
 use crate::node::{
     Admission, Channel, Difference, EndpointId, EndpointRole, Form, Heir, Inlet, InletReport, Join, NewRing,
-    Node, Offer, Pattern, Peer, Refusal, Segment, Setback, TypeDescriptor, Violation,
+    Node, Offer, Pattern, Peer, Refusal, Segment, Setback, Shape, TypeDescriptor, Violation,
 };
 use crate::segment::SegmentError;
 use crate::sync::bell::{Fencing, Line, PeerBell, PeerSleepers};
@@ -290,6 +290,9 @@ impl SubscriberShared {
         if !self.is_service() && offer.header.as_ref().is_some_and(is_too_long) {
             return Err(unusable(format!("its header has more than {} B", Prefix::HEADER_BYTES_MAX)));
         }
+        if !self.is_service() && offer.header.as_ref().is_some_and(|header| header.shape != Shape::One) {
+            return Err(unusable("its header is a slice".to_owned()));
+        }
         let align = descriptors.map(|descriptor| descriptor.align as usize).max().unwrap_or(1);
         let prefix = if self.is_service() {
             Prefix::of_call(align)
@@ -297,6 +300,9 @@ impl SubscriberShared {
             let said = (offer.is_stamped, offer.is_relayed);
             Prefix::new(said, offer.header.as_ref(), offer.descriptor.align as usize)
         };
+        if self.is_queue() && prefix != Prefix::default() {
+            return Err(unusable("something comes before each of its items".to_owned()));
+        }
         if self.is_state() && (overflow != Overflow::Latest || prefix != Prefix::default()) {
             return Err(unusable("it is none of a state's writer".to_owned()));
         }

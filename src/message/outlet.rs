@@ -58,7 +58,7 @@ impl Modes {
     const FENCES: u32 = 1;
     /// Some subscriber may lose messages.
     const MARKS: u32 = 2;
-    /// Time or header come before each message.
+    /// Time, origin or header come before each message.
     const HAS_PREFIX: u32 = 4;
     /// It was cancelled, or its node shut down.
     const CLOSED: u32 = 8;

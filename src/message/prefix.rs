@@ -12,7 +12,7 @@ const STAMP_BYTES: usize = 8;
 /// Bytes of the word before a request or an answer.
 pub(super) const HEAD_BYTES: usize = 8;
 
-/// Where time and header lie before a message.
+/// Where time, origin and header lie before a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Prefix {
     is_stamped: bool,
@@ -80,7 +80,7 @@ impl Prefix {
         Self { bytes: align.max(HEAD_BYTES), ..Self::default() }
     }
 
-    /// Whether time or header come before each message: what who sends one is not asked for. The word of a call is.
+    /// Whether time, origin or header come before each message: what who sends one is not asked for. The word of a call is.
     pub(super) fn is_filled_in(self) -> bool {
         self.is_stamped || self.is_relayed || self.header_bytes > 0
     }

@@ -65,7 +65,8 @@ impl<'a, T: Payload + ?Sized> Sample<'a, T> {
         H::ref_from_bytes(self.header_bytes().filter(|_| is_declared)?).ok()
     }
 
-    /// The header that came with it, whatever that is, and its type: for tools, gateways and recorders.
+    /// The header that came with it, whatever that is, and its type: for tools, gateways and recorders. There are no bytes if its publisher
+    /// broke the rules.
     pub fn header_dyn(&self) -> Option<(&'a TypeDescriptor, &'a [u8])> {
         self.taken.about.header.as_ref().map(|header| (header, self.header_bytes().unwrap_or(&[])))
     }

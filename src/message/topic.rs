@@ -119,8 +119,10 @@ impl<B: Trust> Topic<'_, Untyped, B> {
     }
 
     /// As [`Topic::header`], for a type that is known only when the program runs. A publisher sends it with
-    /// [`Publisher::relay`]; of any sample, [`Sample::header_dyn`](super::Sample::header_dyn) tells header and type.
+    /// [`Publisher::relay`]; of any sample, [`Sample::header_dyn`](super::Sample::header_dyn) tells header and type. A header is one
+    /// value: if this is the type of many, it is the type of each.
     pub fn header_type(self, descriptor: TypeDescriptor) -> Self {
+        let descriptor = TypeDescriptor { shape: Shape::One, ..descriptor };
         Self { header: Some(HeaderType { id: None, descriptor }), ..self }
     }
 }

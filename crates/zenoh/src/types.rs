@@ -2,7 +2,7 @@
 //!
 //! Messages of plain bytes have the engine's own encoding, so that any client understands them. All others have
 //! `application/x-tidepost;schema=<name>@<hash>;order=<little|big>`, where the hash is that of the whole descriptor, 16 hexadecimal
-//! digits; `%` and `;` in a name are `%25` and `%3B`. If a header comes with each message, its type is there too, before the order:
+//! digits; `%` and `;` in a name are `%25` and `%3B`, and of a long one the first 64 bytes are there. If a header comes with each message, its type is there too, before the order:
 //! `;header=<name>@<hash>`. A gateway that meets a type that it does not know asks the one that sent it for the descriptor, in JSON.
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,8 @@ const BYTES: &str = "zenoh/bytes";
 const MEDIA_TYPE: &str = "application/x-tidepost";
 /// The order of bytes in this machine's numbers.
 const ORDER: &str = if cfg!(target_endian = "little") { "little" } else { "big" };
+/// Bytes of a type's name in an encoding, at most.
+const NAME_BYTES_MAX: usize = 64;
 /// The longest descriptor that is taken in, in bytes of JSON.
 const JSON_BYTES_MAX: usize = 4 << 20;
 
@@ -47,9 +49,22 @@ pub(crate) enum TypeError {
     Description { name: String, reason: String },
 }
 
-/// A parameter that names a type.
+/// A parameter that names a type. Two of them fit into an encoding, which the engine can send up to 255 bytes of: of a long name only
+/// its beginning is there, as the hash says which type it is.
 fn parameter_of(what: &str, descriptor: &TypeDescriptor) -> String {
-    let name = descriptor.name.replace('%', "%25").replace(';', "%3B");
+    let mut name = String::new();
+    for character in descriptor.name.chars() {
+        let before = name.len();
+        match character {
+            '%' => name.push_str("%25"),
+            ';' => name.push_str("%3B"),
+            other => name.push(other),
+        }
+        if name.len() > NAME_BYTES_MAX {
+            name.truncate(before);
+            break;
+        }
+    }
     format!(";{what}={name}@{:016x}", descriptor.hash64())
 }
 
@@ -207,6 +222,20 @@ mod tests {
         assert_eq!(encoding_of(&bytes(), None), "zenoh/bytes");
         for encoding in ["", "zenoh/bytes", "zenoh/bytes;x", "text/plain;header=x", "application/json"] {
             assert_eq!(declared(encoding), Ok(Declared::default()));
+        }
+    }
+
+    #[test]
+    fn the_engine_can_send_the_encodings_of_the_longest_names() {
+        for part in ["x", ";", "%", "名"] {
+            let long = TypeDescriptor { name: part.repeat(1024).into(), ..pose() };
+            let encoding = encoding_of(&long, Some(&long));
+            assert!(encoding.len() <= 255, "{} B", encoding.len());
+            let Ok(Declared { message: Some(message), header: Some(header) }) = declared(&encoding) else {
+                panic!("{encoding}");
+            };
+            assert_eq!((message.hash, &message), (long.hash64(), &header));
+            assert!(message.name.len() > 15 && long.name.starts_with(&message.name), "{}", message.name);
         }
     }
 

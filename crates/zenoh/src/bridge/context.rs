@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidepost::{EndpointId, Node, Overflow, Pattern, StateError, StateWriter, TypeDescriptor};
 
@@ -22,6 +22,8 @@ use crate::types::{self, Declared, Named, TypeError};
 const TROUBLES_MAX: usize = 32;
 /// Types of others that are remembered.
 const TYPES_MAX: usize = 1024;
+/// How long a type is not asked for again of which nobody has said what it is.
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// How long a gateway may take to say what a type is.
 const TYPE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -39,8 +41,8 @@ pub(crate) struct Context {
     pub(crate) remotes: Arc<Remotes>,
     /// Types whose messages go out: their encodings, and the queryables that say what they are.
     told: Mutex<HashMap<TypeDescriptor, Told>>,
-    /// Types that have come in.
-    known: Mutex<HashMap<u64, TypeDescriptor>>,
+    /// Types that have come in, and when it was asked in vain what one is.
+    known: Mutex<HashMap<u64, Result<TypeDescriptor, Instant>>>,
     said: Mutex<Said>,
     /// The thread that looks at the domain.
     looking: OnceLock<Thread>,
@@ -227,19 +229,21 @@ impl Context {
     }
 
     fn known_type(&self, Named { name, hash }: Named) -> Result<TypeDescriptor, TypeError> {
-        if let Some(known) = lock(&self.known).get(&hash) {
-            return Ok(known.clone());
+        match lock(&self.known).get(&hash) {
+            Some(Ok(known)) => return Ok(known.clone()),
+            // Whoever waits for an answer holds others up.
+            Some(Err(asked_at)) if asked_at.elapsed() < ASK_AGAIN => return Err(TypeError::Unknown(name)),
+            _ => {}
         }
-        let unknown = || TypeError::Unknown(name.clone());
         let told = ask_one(&*self.link, &self.type_key(hash), TYPE_TIMEOUT).ok().flatten();
-        let descriptor = types::from_json(&name, hash, &told.ok_or_else(unknown)?.payload)?;
+        let descriptor = told.map(|told| types::from_json(&name, hash, &told.payload)).transpose()?;
         let mut known = lock(&self.known);
         if known.len() >= TYPES_MAX {
             // They are asked for again.
             known.clear();
         }
-        known.insert(hash, descriptor.clone());
-        Ok(descriptor)
+        known.insert(hash, descriptor.clone().ok_or_else(Instant::now));
+        descriptor.ok_or(TypeError::Unknown(name))
     }
 }
 

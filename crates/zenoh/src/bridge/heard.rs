@@ -13,7 +13,9 @@ use crate::link::{Frame, Kept, LinkError, Question};
 pub(super) const GOT: &str = "@got";
 /// What it says.
 pub(super) const HAS_COME: &[u8] = b"1";
-const HAS_NOT_COME: &[u8] = b"0";
+pub(super) const HAS_NOT_COME: &[u8] = b"0";
+/// It may be among what waits.
+const MAY_HAVE_COME: &[u8] = b"?";
 /// Domains that are remembered for that.
 const DOMAINS_MAX: usize = 4096;
 
@@ -51,8 +53,7 @@ impl Heard {
         } else if all_is_taken() && !self.has_heard(&asking) {
             HAS_NOT_COME
         } else {
-            // It may be among what waits.
-            return;
+            MAY_HAVE_COME
         };
         question.answer(Frame { payload: payload.to_vec(), ..Frame::default() });
     }

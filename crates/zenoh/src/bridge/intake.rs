@@ -57,10 +57,11 @@ struct Gate<I> {
 }
 
 impl<I> Gate<I> {
-    /// A frame of this domain has come.
-    fn hear(&mut self, envelope: Option<Envelope>) {
+    /// A frame of this domain has come. A farewell says nothing of messages, which may be denied where that is not.
+    fn hear(&mut self, envelope: Option<Envelope>, is_farewell: bool) {
         if let Some(Envelope { domain, .. }) = envelope
             && self.last != Some(domain)
+            && !is_farewell
         {
             self.last = Some(domain);
             self.heard.add(domain);
@@ -112,7 +113,7 @@ fn take_at_once<I: Intake>(context: &Context, gate: &Mutex<Gate<I>>, arrived: &A
     let Ok(mut gate) = gate.try_lock() else { return false };
     match Envelope::of(arrived.attachment) {
         Ok(envelope) if gate.is_open => {
-            gate.hear(envelope);
+            gate.hear(envelope, arrived.is_farewell);
             is_own(context, envelope) || gate.intake.take_at_once(arrived, envelope)
         }
         _ => false,
@@ -204,7 +205,7 @@ impl<I: Intake> Taking<I> {
         let taken = match Envelope::of(&frame.attachment) {
             Ok(envelope) if is_own(&self.context, envelope) => Ok(()),
             Ok(envelope) => {
-                gate.hear(envelope);
+                gate.hear(envelope, frame.is_farewell);
                 gate.intake.take(frame, envelope, stop)
             }
             Err(error) => Err(error.into()),

@@ -83,7 +83,7 @@ impl SignalOut {
 impl Port for SignalOut {
     fn move_on(&mut self, local: &Local) -> Result<(), PortError> {
         let Self { context, name, sink, counters, .. } = self;
-        self.doubt.move_on(context, name, counters.counts().crossed)?;
+        self.doubt.move_on(context, name, sink.has_receivers(), counters.counts().crossed)?;
         if self.doubt.is_denied() {
             // Nobody waits for what is denied, which its notifiers see.
             self.waiting.end();

@@ -52,10 +52,8 @@ impl StateOut {
 impl Port for StateOut {
     fn move_on(&mut self, _local: &Local) -> Result<(), PortError> {
         let Self { context, name, counters, doubt, told } = self;
-        // What nobody receives yet need not arrive.
-        if doubt.is_denied() || told.as_ref().is_some_and(|told| told.sink.has_receivers()) {
-            doubt.move_on(context, name, counters.counts().crossed)?;
-        }
+        let has_receivers = told.as_ref().is_some_and(|told| told.sink.has_receivers());
+        doubt.move_on(context, name, has_receivers, counters.counts().crossed)?;
         match told {
             // Nobody reads what is denied, which its writer sees.
             _ if doubt.is_denied() => *told = None,

@@ -236,13 +236,21 @@ fn headers_of_strangers_are_checked() {
     });
     let _telling = telling.wait().expect("it may");
     let encoding = format!("zenoh/bytes;header=u64@{hash:016x};order=little");
-    let put = |number: u64, says_bytes: u8, is_stamped: bool, behind: &[u8], encoding: &str| {
+    let put_of = |sender: u8,
+                  number: u64,
+                  says_bytes: u8,
+                  is_stamped: bool,
+                  behind: &[u8],
+                  encoding: &str| {
         let mut envelope = vec![1, 0, 0, 0, says_bytes, 0, u8::from(is_stamped), 0];
-        envelope.extend([7; 40]);
+        envelope.extend([sender; 40]);
         envelope.extend(number.to_le_bytes());
         envelope.extend([0; 8]);
         envelope.extend(behind);
         publisher.put(vec![number as u8]).encoding(encoding).attachment(envelope).wait().expect("it is open");
+    };
+    let put = |number, says_bytes, is_stamped, behind: &[u8], encoding: &str| {
+        put_of(7, number, says_bytes, is_stamped, behind, encoding);
     };
     put(0, 8, false, &70_u64.to_le_bytes(), &encoding);
     // Shorter than it says, shorter than its type, longer than it; none; and only a time, as long as a header.
@@ -261,6 +269,11 @@ fn headers_of_strangers_are_checked() {
     until("the others are refused", || {
         gateway.status().crossings.iter().map(|one| one.counts.refused).sum::<u64>() == 6
     });
+    // Whose first message is garbled is not refused for that, and it is missing.
+    put_of(9, 3, 8, false, &[1; 7], &encoding);
+    put_of(9, 4, 8, false, &[2; 8], &encoding);
+    let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was put");
+    assert_eq!((&*sample, sample.lost()), (&[4][..], 1));
     // Whoever says nothing of a header sends none, and the subscriber turns that publisher down.
     put(8, 8, false, &[1; 8], "zenoh/bytes");
     until("it is turned down", || gateway.status().troubles.iter().any(|trouble| trouble.contains("header")));

@@ -7,13 +7,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tidepost::{Overflow, Pattern, Publisher, Relayed, SendError, TypeDescriptor, Untyped};
+use tidepost::{Overflow, Pattern, Publisher, Relayed, SendError, Shape, TypeDescriptor, Untyped};
 
-use crate::bridge::context::Context;
+use crate::bridge::context::{ASK_AGAIN, Context};
 use crate::bridge::intake::{self, Intake};
 use crate::bridge::port::{Counters, PortError};
 use crate::bridge::worker::{Running, SLICE, Stop};
-use crate::envelope::{Beside, DomainId, Envelope, Sender};
+use crate::envelope::{Beside, DomainId, Envelope, EnvelopeError, Sender};
 use crate::link::{Arrived, Frame, Quality};
 use crate::types::{self, TypeError};
 
@@ -21,8 +21,6 @@ use crate::types::{self, TypeError};
 const PUBLISHERS_MAX: usize = 256;
 /// Bytes of a message that is published on the engine's thread at most: a longer one takes it too long.
 const AT_ONCE_BYTES_MAX: usize = 4096;
-/// How long a type is refused of which nobody says what it is.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// Messages that a publisher keeps for those who join later, at most.
 const HISTORY_MAX: usize = 4096;
 
@@ -85,6 +83,28 @@ impl Refusals {
 
     fn forget(&mut self, origin: Origin) {
         self.0.retain(|(refused, _), _| *refused != origin);
+    }
+}
+
+/// How long an error stands in the way of a sender's messages.
+enum Lasting {
+    /// It is one of this message alone.
+    Not,
+    /// Its gateway may have been busy, or there was no memory, or too many others.
+    AWhile,
+    ForGood,
+}
+
+impl Lasting {
+    fn of(error: &PortError) -> Self {
+        match error.downcast_ref() {
+            Some(TypeError::Length { .. }) => Self::Not,
+            Some(TypeError::Order { .. } | TypeError::Malformed(_) | TypeError::Description { .. }) => {
+                Self::ForGood
+            }
+            _ if error.is::<EnvelopeError>() => Self::Not,
+            _ => Self::AWhile,
+        }
     }
 }
 
@@ -202,9 +222,16 @@ impl Publishing {
                 Ok(true)
             }
             Err(error) => {
-                // Its gateway may have been busy, or cut off.
-                let may_change = matches!(error.downcast_ref(), Some(TypeError::Unknown(_)));
-                self.refused.add(refusal, may_change.then(|| Instant::now() + ASK_AGAIN));
+                // What is refused is missing if others are not.
+                let next = due.next.or(envelope.map(|envelope| envelope.sequence));
+                if self.absent.len() < PUBLISHERS_MAX {
+                    self.absent.insert(origin, Due { next, ..due });
+                }
+                match Lasting::of(&error) {
+                    Lasting::Not => {}
+                    Lasting::AWhile => self.refused.add(refusal, Some(Instant::now() + ASK_AGAIN)),
+                    Lasting::ForGood => self.refused.add(refusal, None),
+                }
                 Err(error)
             }
         }
@@ -225,6 +252,8 @@ impl Publishing {
             );
         }
         let (message_type, header_type) = self.context.types_of(&frame.encoding)?;
+        // A header is one value, whatever its sender calls it.
+        let header_type = header_type.map(|header_type| TypeDescriptor { shape: Shape::One, ..header_type });
         let beside = Beside::of(&frame.attachment)?;
         // Before memory is made for messages as long as somebody says.
         types::check_length(&message_type, frame.payload.len())?;
@@ -258,9 +287,7 @@ impl Standin {
         counters: &Counters,
     ) -> Result<bool, PortError> {
         types::check_length(&self.message_type, message.len())?;
-        if let Some(header_type) = &self.header_type {
-            types::check_length(header_type, beside.header.len())?;
-        }
+        self.header_type.as_ref().map_or(Ok(()), |due| types::check_length(due, beside.header.len()))?;
         let next = sequence.map(|sequence| self.due.next.unwrap_or(sequence));
         let missing = match sequence.zip(next) {
             Some((sequence, next)) if sequence < next => {

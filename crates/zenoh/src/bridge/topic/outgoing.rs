@@ -106,7 +106,7 @@ impl Port for TopicOut {
         self.manners.learn(local.senders.iter().map(|sender| (sender.id, manner_of(sender))));
         let Self { context, name, outlet, counters, manners, history, .. } = self;
         if self.doubt.is_denied() || !may_all_lose(&local.senders) {
-            self.doubt.move_on(context, name, counters.counts().crossed)?;
+            self.doubt.move_on(context, name, outlet.has_receivers(), counters.counts().crossed)?;
         }
         if self.doubt.is_denied() {
             // What is denied is not there, which its publishers see.
