@@ -3,6 +3,8 @@
 //! A frame that can be taken at once is, on the engine's own thread; it spares two threads a hand-over. The rest waits for the port's
 //! thread, and what comes meanwhile waits behind it.
 
+use std::collections::HashMap;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,9 +14,9 @@ use super::context::Context;
 use super::heard::Heard;
 use super::port::{Counters, PortError};
 use super::worker::{Running, SLICE, Stop, Worker};
-use crate::envelope::{DomainId, Envelope};
+use crate::envelope::{DomainId, Envelope, Sender};
 use crate::link::{Answer, Arrived, Frame, LinkError, Quality, Source, Waited, Whom};
-use crate::room::{Room, Taken};
+use crate::room::Room;
 
 /// How long those who have sent before may take to say what they keep.
 const HISTORY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -125,6 +127,12 @@ fn is_own(context: &Context, envelope: Option<Envelope>) -> bool {
     envelope.is_some_and(|envelope| envelope.domain == context.domain)
 }
 
+/// Whose frame it is, and which of his, if that is said.
+fn number_of(frame: &Frame) -> Option<((DomainId, Sender), u64)> {
+    let envelope = Envelope::of(&frame.attachment).ok().flatten().filter(|_| !frame.is_farewell)?;
+    Some(((envelope.domain, envelope.sender), envelope.sequence))
+}
+
 /// The port's thread.
 struct Taking<I> {
     context: Arc<Context>,
@@ -138,11 +146,11 @@ impl<I: Intake> Taking<I> {
     fn take_all(&self, source: &dyn Source, stop: &Stop) {
         let remotes = &self.context.remotes;
         let (mut departures, mut arrivals) = (remotes.departures(), remotes.arrivals());
-        self.begin(stop);
+        self.begin(source, stop);
         while source.wait(SLICE) != Waited::Closed {
             if arrivals != remotes.arrivals() {
                 arrivals = remotes.arrivals();
-                self.begin(stop);
+                self.begin(source, stop);
             }
             let mut gate = lock(&self.gate);
             let departed = remotes.departures();
@@ -150,55 +158,71 @@ impl<I: Intake> Taking<I> {
                 departures = departed;
                 gate.intake.part();
             }
-            match source.take_dropped() {
-                0 => {}
-                dropped => gate.intake.miss(dropped),
-            }
+            Self::count_dropped(&mut gate, source);
             if let Some(frame) = source.take() {
                 self.take(&mut gate, frame, stop);
             }
         }
     }
 
-    /// Takes what is kept by those who have sent before, of whoever is there now; what comes meanwhile waits.
-    fn begin(&self, stop: &Stop) {
+    /// Takes what is kept by those who have sent before, of whoever is there now, and then what has come meanwhile.
+    fn begin(&self, source: &dyn Source, stop: &Stop) {
         let mut gate = lock(&self.gate);
         gate.intake.begin();
-        if I::HAS_HISTORY
-            && let Err(error) = self.take_history(&mut gate.intake, stop)
-        {
+        let kept = if I::HAS_HISTORY { self.ask_for_kept(stop) } else { Ok(Vec::new()) };
+        let kept = kept.unwrap_or_else(|error| {
             self.context.note(format!("{}: {error}", self.what));
+            Vec::new()
+        });
+        let waiting: Vec<Frame> = std::iter::from_fn(|| source.take()).collect();
+        let mut first = HashMap::new();
+        for (sender, sequence) in waiting.iter().filter_map(number_of) {
+            let first = first.entry(sender).or_insert(sequence);
+            *first = sequence.min(*first);
         }
+        // Of what is among that, too, the earlier would be taken for what has come before.
+        let is_earlier = |frame: &Frame| {
+            number_of(frame)
+                .is_none_or(|(sender, sequence)| first.get(&sender).is_none_or(|first| sequence < *first))
+        };
+        for frame in kept.into_iter().filter(is_earlier) {
+            self.note(match Envelope::of(&frame.attachment) {
+                Ok(envelope) if is_own(&self.context, envelope) => Ok(()),
+                Ok(envelope) => gate.intake.take_kept(frame, envelope, stop),
+                Err(error) => Err(error.into()),
+            });
+        }
+        Self::count_dropped(&mut gate, source);
+        waiting.into_iter().for_each(|frame| self.take(&mut gate, frame, stop));
         gate.is_open = true;
     }
 
-    fn take_history(&self, intake: &mut I, stop: &Stop) -> Result<(), LinkError> {
-        let answers = Room::new(self.context.options.room_bytes);
-        let answered = Arc::clone(&answers);
+    /// What is kept; what finds no room is not had.
+    fn ask_for_kept(&self, stop: &Stop) -> Result<Vec<Frame>, LinkError> {
+        let kept = Room::new(self.context.options.room_bytes);
+        let (filled, (over, end)) = (Arc::clone(&kept), mpsc::channel());
         let on_answer = Box::new(move |answer| match answer {
-            // What finds no room is not had.
-            Answer::Frame(frame) => drop(answered.put(frame)),
+            Answer::Frame(frame) => drop(filled.put(frame)),
             Answer::Failure(_) => {}
-            Answer::End => answered.close(),
+            // Whoever asked may have given up.
+            Answer::End => drop(over.send(())),
         });
-        let link = &self.context.link;
-        link.ask(Whom::All, &self.key, Frame::default(), HISTORY_TIMEOUT, on_answer)?;
+        self.context.link.ask(Whom::All, &self.key, Frame::default(), HISTORY_TIMEOUT, on_answer)?;
         // The engine ends what it cannot end in time a little later.
         let deadline = Instant::now() + 2 * HISTORY_TIMEOUT;
-        while !stop.is_set() && Instant::now() < deadline {
-            match answers.take(SLICE) {
-                Taken::One(frame) => {
-                    self.note(match Envelope::of(&frame.attachment) {
-                        Ok(envelope) if is_own(&self.context, envelope) => Ok(()),
-                        Ok(envelope) => intake.take_kept(frame, envelope, stop),
-                        Err(error) => Err(error.into()),
-                    });
-                }
-                Taken::Nothing => {}
-                Taken::Closed => break,
-            }
+        while !stop.is_set()
+            && Instant::now() < deadline
+            && end.recv_timeout(SLICE) == Err(RecvTimeoutError::Timeout)
+        {}
+        kept.close();
+        Ok(std::iter::from_fn(|| kept.try_take()).collect())
+    }
+
+    fn count_dropped(gate: &mut Gate<I>, source: &dyn Source) {
+        match source.take_dropped() {
+            0 => {}
+            dropped => gate.intake.miss(dropped),
         }
-        Ok(())
     }
 
     fn take(&self, gate: &mut Gate<I>, frame: Frame, stop: &Stop) {

@@ -45,7 +45,11 @@ pub const EXEMPTIONS: &[Exemption] = &[
         "for every subscriber that joins",
         "the same, as far as it fits into `room_bytes`; a gateway that has begun to read a topic knows what was kept then",
     ),
-    changed("a header of a topic", "as declared", "the same, between machines of equal byte order"),
+    changed(
+        "a header of a topic",
+        "as declared",
+        "the same; between machines of other byte orders, messages that have one are refused",
+    ),
     changed("a timestamp", "by the machine's clock", "the same, by the clock of the machine that sent it"),
     changed("a call's deadline", "ends it on both sides", "the same, as a length of time"),
     changed(
