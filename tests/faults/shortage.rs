@@ -171,15 +171,16 @@ fn a_subscriber_without_room_for_growth_is_told_and_goes_on_with_others() {
 
 /// Both ends are in this process, which has room for one mapping of a long message and not for two.
 pub fn fall_short_alone(node: &Node) {
-    let mut publisher: Publisher<[u8]> =
-        node.topic("alone").publisher(Overflow::Block).expect("the topic is ours");
+    // Of two long messages, whatever the processor's cache has room for.
+    let alone = node.topic::<[u8]>("alone").pool_limit(TOO_MANY + (4 << 20));
+    let mut publisher = alone.publisher(Overflow::Block).expect("the topic is ours");
     let mut subscriber: Subscriber<[u8]> = node.topic("alone").subscriber().expect("the types agree");
     let mut other: Subscriber<[u8]> = node.topic("another").subscriber().expect("the types agree");
     let mut another: Publisher<[u8]> =
         node.topic("another").publisher(Overflow::Block).expect("the topic is ours");
     publisher.send(&ledger::letter(500, SENDER, 0)).expect("there is room");
     assert_eq!(ledger::read(&subscriber.recv().expect("it was sent")), (SENDER, 0));
-    // A pool segment has two chunks at least.
+    // A pool segment has two chunks then.
     let letter = ledger::letter(TOO_MANY / 2, SENDER, 1);
     leave_memory(TOO_MANY as u64 + LEFT);
     publisher.send(&letter).expect("there is room for this");
