@@ -55,8 +55,8 @@ impl NodeBuilder {
         self
     }
 
-    /// Whether calls that wait for a message poll for some 20 µs before they sleep; they do unless chosen, and seldom where that was in
-    /// vain eight times in a row. Where they do not, a message is
+    /// Whether calls that wait for a message poll for some 20 µs before they sleep; they do unless chosen, and seldom where messages have come much
+    /// later than that eight times in a row. Where they do not, a message is
     /// later by what it takes to wake a thread, some 5 to 50 µs, and the processor is left to others: with few processors and
     /// many who wait, that may be who sends it. Wait sets and [`select`](crate::select) poll all the same.
     pub fn busy_wait(mut self, waits_busily: bool) -> Self {

@@ -1,12 +1,16 @@
 //! How long a receiver polls before it sleeps: what was in vain lately is done seldom.
 //!
-//! Polling spares the sender a system call and the message a wake-up, if the message comes soon. If messages come later than that, as
-//! from a network, or one each millisecond, it takes a processor from whoever is to send them.
+//! Polling spares the sender a system call and the message a wake-up, if the message comes soon. If messages come much later than that,
+//! as from a network, or one each millisecond, it takes a processor from whoever is to send them.
+
+use std::time::Duration;
 
 /// Waits in a row in which polling was in vain, after which it is done seldom.
 const VAIN_MAX: u32 = 8;
 /// Of such waits, one in so many polls all the same: messages may come sooner again.
 const PROBE_EVERY: u32 = 16;
+/// A sleep as long says that polling was in vain. A shorter one may be what it took to wake up, here and where the message comes from.
+const LONG: Duration = Duration::from_micros(100);
 
 /// What came of polling lately.
 #[derive(Debug, Default)]
@@ -22,9 +26,20 @@ impl Patience {
         if is_due { usually } else { 1 }
     }
 
-    /// This wait has ended while polling, or that was in vain.
-    pub(super) fn learn(&mut self, was_in_vain: bool) {
-        self.vain = if was_in_vain { self.vain.wrapping_add(1) } else { 0 };
+    /// A wait is over, in which it was polled so often, and then slept so long.
+    pub(super) fn learn(&mut self, polls: u32, slept: Duration) {
+        self.learn_in_vain(slept);
+        // What one look finds was there before the wait, and says nothing.
+        if slept <= LONG && (slept > Duration::ZERO || polls > 1) {
+            self.vain = 0;
+        }
+    }
+
+    /// A wait is over that nothing has come of.
+    pub(super) fn learn_in_vain(&mut self, slept: Duration) {
+        if slept > LONG {
+            self.vain = self.vain.wrapping_add(1);
+        }
     }
 }
 
@@ -34,21 +49,35 @@ mod tests {
 
     const USUALLY: u32 = 2_300;
 
+    /// In how many of so many waits, each of which ends after a sleep as long, it is polled.
+    fn polled(patience: &mut Patience, waits: u32, slept: Duration) -> u32 {
+        let mut polled = 0;
+        for _ in 0..waits {
+            let polls = patience.polls(USUALLY);
+            polled += u32::from(polls == USUALLY);
+            patience.learn(polls, slept);
+        }
+        polled
+    }
+
     #[test]
-    fn what_is_in_vain_is_done_seldom_and_taken_up_again_when_it_is_not() {
+    fn what_is_in_vain_is_done_seldom() {
         let mut patience = Patience::default();
-        let waits = |patience: &mut Patience, waits: u32| -> u32 {
-            (0..waits)
-                .map(|_| {
-                    let polls = patience.polls(USUALLY);
-                    patience.learn(true);
-                    u32::from(polls == USUALLY)
-                })
-                .sum()
-        };
-        assert_eq!(waits(&mut patience, VAIN_MAX), VAIN_MAX);
-        assert_eq!(waits(&mut patience, 10 * PROBE_EVERY), 10);
-        patience.learn(false);
+        assert_eq!(polled(&mut patience, VAIN_MAX, 2 * LONG), VAIN_MAX);
+        assert_eq!(polled(&mut patience, 10 * PROBE_EVERY, 2 * LONG), 10);
+    }
+
+    /// The fear: two that answer each other at once both sleep for ever, as neither polls when the other does.
+    #[test]
+    fn whoever_is_woken_soon_polls_again() {
+        let mut patience = Patience::default();
+        polled(&mut patience, 100, 2 * LONG);
+        patience.learn(1, Duration::ZERO);
+        assert_eq!(patience.polls(USUALLY), 1, "that one look finds something says nothing");
+        patience.learn(1, LONG / 2);
+        assert_eq!(polled(&mut patience, 100, LONG / 2), 100);
+        polled(&mut patience, 100, 2 * LONG);
+        patience.learn(USUALLY, Duration::ZERO);
         assert_eq!(patience.polls(USUALLY), USUALLY);
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::task::{Context, Poll as TaskPoll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io;
 
@@ -75,18 +75,16 @@ impl Receiver {
     ) -> Result<Waited, ReceiveError> {
         let usually = self.shared.node.shared().looks_before_sleep(EAGER_POLLS + PATIENT_POLLS);
         let polls = self.patience.polls(usually);
-        let mut has_slept = false;
+        let mut slept = Duration::ZERO;
         loop {
             for round in 0..polls {
                 if self.poll_all(extent)? {
-                    // One look alone says nothing of polling.
-                    if has_slept || polls > 1 {
-                        self.patience.learn(has_slept);
-                    }
+                    self.patience.learn(polls, slept);
                     return Ok(Waited::Message);
                 }
                 // A look at what else is waited for may take a lock.
                 if self.has_changed() || (round % POLLS_PER_LOOK == 0 && company.is_over()) {
+                    self.patience.learn(polls, slept);
                     return Ok(Waited::Company);
                 }
                 if round >= EAGER_POLLS {
@@ -97,18 +95,17 @@ impl Receiver {
                 return Err(self.closed());
             }
             if deadline.has_passed() {
+                self.patience.learn_in_vain(slept);
                 if self.prepare_descriptor(extent)? {
                     return Ok(Waited::Message);
                 }
                 // Looked at again: the descriptor may have been made readable for it before it was prepared.
                 let has_come = company.is_over() || self.has_changed();
-                if !has_come {
-                    self.patience.learn(true);
-                }
                 return Ok(if has_come { Waited::Company } else { Waited::Deadline });
             }
+            let start = Instant::now();
             self.sleep(deadline, company).map_err(|source| self.failed(source))?;
-            has_slept = true;
+            slept += start.elapsed();
         }
     }
 

@@ -23,7 +23,7 @@ const TROUBLES_MAX: usize = 32;
 /// Types of others that are remembered.
 const TYPES_MAX: usize = 1024;
 /// How long a type is not asked for again of which nobody has said what it is.
-pub(super) const ASK_AGAIN: Duration = Duration::from_secs(30);
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// How long a gateway may take to say what a type is.
 const TYPE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -41,11 +41,25 @@ pub(crate) struct Context {
     pub(crate) remotes: Arc<Remotes>,
     /// Types whose messages go out: their encodings, and the queryables that say what they are.
     told: Mutex<HashMap<TypeDescriptor, Told>>,
-    /// Types that have come in, and when it was asked in vain what one is.
-    known: Mutex<HashMap<u64, Result<TypeDescriptor, Instant>>>,
+    /// Types that have come in, or of which nobody has said what they are.
+    known: Mutex<HashMap<u64, Result<TypeDescriptor, Unknown>>>,
     said: Mutex<Said>,
     /// The thread that looks at the domain.
     looking: OnceLock<Thread>,
+}
+
+/// When it was asked in vain what a type is.
+#[derive(Clone, Copy, Debug)]
+struct Unknown {
+    asked_at: Instant,
+    /// Machines that had come by then.
+    arrivals: u64,
+}
+
+impl Unknown {
+    fn may_have_changed(self, remotes: &Remotes) -> bool {
+        self.asked_at.elapsed() > ASK_AGAIN || remotes.arrivals() != self.arrivals
+    }
 }
 
 /// The encoding of a type, and what says what that is, if it needs to be said.
@@ -232,9 +246,12 @@ impl Context {
         match lock(&self.known).get(&hash) {
             Some(Ok(known)) => return Ok(known.clone()),
             // Whoever waits for an answer holds others up.
-            Some(Err(asked_at)) if asked_at.elapsed() < ASK_AGAIN => return Err(TypeError::Unknown(name)),
+            Some(Err(unknown)) if !unknown.may_have_changed(&self.remotes) => {
+                return Err(TypeError::Unknown(name));
+            }
             _ => {}
         }
+        let unknown = Unknown { asked_at: Instant::now(), arrivals: self.remotes.arrivals() };
         let told = ask_one(&*self.link, &self.type_key(hash), TYPE_TIMEOUT).ok().flatten();
         let descriptor = told.map(|told| types::from_json(&name, hash, &told.payload)).transpose()?;
         let mut known = lock(&self.known);
@@ -242,7 +259,7 @@ impl Context {
             // They are asked for again.
             known.clear();
         }
-        known.insert(hash, descriptor.clone().ok_or_else(Instant::now));
+        known.insert(hash, descriptor.clone().ok_or(unknown));
         descriptor.ok_or(TypeError::Unknown(name))
     }
 }

@@ -128,8 +128,8 @@ fn ask(context: &Arc<Context>, pattern: Pattern, name: &str) -> Result<Arc<Mutex
         Answer::Frame(frame) if frame.payload == HAS_NOT_COME => {
             lock(&answered, |said| said.some_have_not = true);
         }
-        Answer::Frame(_) => lock(&answered, |said| said.some_know_not = true),
-        Answer::Failure(_) => {}
+        // Whoever did not answer in time may have got it.
+        Answer::Frame(_) | Answer::Failure(_) => lock(&answered, |said| said.some_know_not = true),
         Answer::End => lock(&answered, |said| said.is_over = true),
     });
     let key = context.key_at(GOT, "*", pattern, name)?;

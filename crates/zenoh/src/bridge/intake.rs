@@ -15,7 +15,7 @@ use super::heard::Heard;
 use super::port::{Counters, PortError};
 use super::worker::{Running, SLICE, Stop, Worker};
 use crate::envelope::{DomainId, Envelope, Sender};
-use crate::link::{Answer, Arrived, Frame, LinkError, Quality, Source, Waited, Whom};
+use crate::link::{Answer, Arrived, Frame, Quality, Source, Waited, Whom};
 use crate::room::Room;
 
 /// How long those who have sent before may take to say what they keep.
@@ -133,6 +133,19 @@ fn number_of(frame: &Frame) -> Option<((DomainId, Sender), u64)> {
     Some(((envelope.domain, envelope.sender), envelope.sequence))
 }
 
+/// Of what is kept, what is not among what waits either, nor comes after some of that, which would then be taken for what has come before.
+fn earlier(kept: Vec<Frame>, waiting: &[Frame]) -> impl Iterator<Item = Frame> {
+    let mut first = HashMap::new();
+    for (sender, sequence) in waiting.iter().filter_map(number_of) {
+        let first = first.entry(sender).or_insert(sequence);
+        *first = sequence.min(*first);
+    }
+    kept.into_iter().filter(move |frame| match number_of(frame) {
+        Some((sender, sequence)) => first.get(&sender).is_none_or(|first| sequence < *first),
+        None => true,
+    })
+}
+
 /// The port's thread.
 struct Taking<I> {
     context: Arc<Context>,
@@ -175,17 +188,7 @@ impl<I: Intake> Taking<I> {
             Vec::new()
         });
         let waiting: Vec<Frame> = std::iter::from_fn(|| source.take()).collect();
-        let mut first = HashMap::new();
-        for (sender, sequence) in waiting.iter().filter_map(number_of) {
-            let first = first.entry(sender).or_insert(sequence);
-            *first = sequence.min(*first);
-        }
-        // Of what is among that, too, the earlier would be taken for what has come before.
-        let is_earlier = |frame: &Frame| {
-            number_of(frame)
-                .is_none_or(|(sender, sequence)| first.get(&sender).is_none_or(|first| sequence < *first))
-        };
-        for frame in kept.into_iter().filter(is_earlier) {
+        for frame in earlier(kept, &waiting) {
             self.note(match Envelope::of(&frame.attachment) {
                 Ok(envelope) if is_own(&self.context, envelope) => Ok(()),
                 Ok(envelope) => gate.intake.take_kept(frame, envelope, stop),
@@ -197,17 +200,22 @@ impl<I: Intake> Taking<I> {
         gate.is_open = true;
     }
 
-    /// What is kept; what finds no room is not had.
-    fn ask_for_kept(&self, stop: &Stop) -> Result<Vec<Frame>, LinkError> {
+    /// What is kept: of more than may wait, the last that came.
+    fn ask_for_kept(&self, stop: &Stop) -> Result<Vec<Frame>, PortError> {
         let kept = Room::new(self.context.options.room_bytes);
         let (filled, (over, end)) = (Arc::clone(&kept), mpsc::channel());
         let on_answer = Box::new(move |answer| match answer {
-            Answer::Frame(frame) => drop(filled.put(frame)),
+            Answer::Frame(frame) => filled.push(frame),
             Answer::Failure(_) => {}
             // Whoever asked may have given up.
             Answer::End => drop(over.send(())),
         });
-        self.context.link.ask(Whom::All, &self.key, Frame::default(), HISTORY_TIMEOUT, on_answer)?;
+        // The link may take its time to take the question.
+        let (link, key) = (Arc::clone(&self.context.link), self.key.clone());
+        std::thread::Builder::new().name("tidepost-ask".to_owned()).spawn(move || {
+            // That it could not be asked is the end, too.
+            let _ = link.ask(Whom::All, &key, Frame::default(), HISTORY_TIMEOUT, on_answer);
+        })?;
         // The engine ends what it cannot end in time a little later.
         let deadline = Instant::now() + 2 * HISTORY_TIMEOUT;
         while !stop.is_set()
@@ -215,6 +223,13 @@ impl<I: Intake> Taking<I> {
             && end.recv_timeout(SLICE) == Err(RecvTimeoutError::Timeout)
         {}
         kept.close();
+        match kept.take_dropped() {
+            0 => {}
+            dropped => self.context.note(format!(
+                "{}: {dropped} messages that are kept for who joins found no room in {} B (`room_bytes`)",
+                self.what, self.context.options.room_bytes
+            )),
+        }
         Ok(std::iter::from_fn(|| kept.try_take()).collect())
     }
 
@@ -242,5 +257,33 @@ impl<I: Intake> Taking<I> {
             Counters::add(&self.counters.refused, 1);
             self.context.note(format!("{}: {error}", self.what));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidepost::Overflow;
+
+    use super::*;
+
+    fn frame(number: u64, sequence: u64) -> Frame {
+        let sender = Sender { node: [1; 16], number };
+        let domain = DomainId([2; 16]);
+        let (overflow, history, passed_on_ns) = (Overflow::Block, 9, 0);
+        let envelope = Envelope { overflow, history, domain, sender, sequence, passed_on_ns };
+        envelope.wrap(&[], "x".into())
+    }
+
+    #[test]
+    fn of_what_is_kept_that_comes_first_which_does_not_wait_itself() {
+        let numberless = Frame { payload: vec![1], ..Frame::default() };
+        let kept = [(1, 3), (1, 4), (1, 5), (2, 7), (3, 6)].map(|(number, sequence)| frame(number, sequence));
+        let kept = [&kept[..], std::slice::from_ref(&numberless)].concat();
+        let farewell = Frame { is_farewell: true, ..frame(2, 0) };
+        let waiting = [frame(3, 2), frame(1, 5), frame(1, 6), farewell, frame(3, 3), numberless.clone()];
+        let due = [frame(1, 3), frame(1, 4), frame(2, 7), numberless];
+        assert_eq!(earlier(kept, &waiting).collect::<Vec<_>>(), due);
+        // Whose first message waits has all of his there.
+        assert_eq!(earlier(vec![frame(1, 5)], &[frame(1, 0)]).count(), 0);
     }
 }

@@ -28,17 +28,15 @@ impl Stop {
     }
 }
 
-/// How long threads that the link may hold up are waited for when they are to end; they do so when it lets them go.
+/// How long threads are waited for when they are to end. The link may hold them up: then they end when it lets them go.
 const HOLD_UP: Duration = Duration::from_millis(300);
 
-/// Threads that work until they are stopped. Dropping it stops them and waits for them.
+/// Threads that work until they are stopped. Dropping it stops them and waits for them, unless the link holds them up.
 pub(super) struct Worker {
     stop: Stop,
     /// Ends whatever wait the threads may be in.
     wake: Box<dyn Fn() + Send + Sync>,
     threads: Vec<JoinHandle<()>>,
-    /// Whether the link may hold them up.
-    may_be_held_up: bool,
     stopped_at: OnceLock<Instant>,
 }
 
@@ -51,10 +49,10 @@ impl Worker {
         let stop = Stop::default();
         let seen = stop.clone();
         let threads = vec![start_thread(move || work(&seen))?];
-        Ok(Self { stop, wake: Box::new(wake), threads, may_be_held_up: false, stopped_at: OnceLock::new() })
+        Ok(Self { stop, wake: Box::new(wake), threads, stopped_at: OnceLock::new() })
     }
 
-    /// Starts two threads that do `work`, each with a number of its own, and may be held up by the link.
+    /// Starts two threads that do `work`, each with a number of its own.
     pub(super) fn start_two(
         wake: impl Fn() + Send + Sync + 'static,
         work: impl Fn(usize, &Stop) + Send + Sync + 'static,
@@ -64,7 +62,6 @@ impl Worker {
             stop: stop.clone(),
             wake: Box::new(wake),
             threads: Vec::new(),
-            may_be_held_up: true,
             stopped_at: OnceLock::new(),
         };
         for which in 0..2 {
@@ -94,13 +91,11 @@ fn start_thread(work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHan
 impl Drop for Worker {
     fn drop(&mut self) {
         self.stop();
-        if self.may_be_held_up {
-            let since = *self.stopped_at.get_or_init(Instant::now);
-            while !self.is_over() && since.elapsed() < HOLD_UP {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            self.threads.retain(JoinHandle::is_finished);
+        let since = *self.stopped_at.get_or_init(Instant::now);
+        while !self.is_over() && since.elapsed() < HOLD_UP {
+            std::thread::sleep(Duration::from_millis(1));
         }
+        self.threads.retain(JoinHandle::is_finished);
         for thread in self.threads.drain(..) {
             // It panics only on an error of ours, which has been reported by then.
             drop(thread.join());

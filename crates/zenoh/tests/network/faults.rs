@@ -266,14 +266,17 @@ fn a_gateway_whose_link_is_dead_closes() {
         publisher
     });
     wired.cut();
-    let call = client.send(&1, PATIENCE).expect("it is asked");
-    // More than the sockets and the engine take.
+    // More than the sockets and the engine take; and then what has to wait for them.
     for number in 0..400 {
         publisher.send(&number).expect("the network holds nobody up");
         for bulk in &mut bulk {
             bulk.send(&[7; 64 << 10]).expect("the network holds nobody up");
         }
     }
+    let call = client.send(&1, PATIENCE).expect("it is asked");
+    producer.push(&2).expect("there is room");
+    let late = nodes[0].topic::<u64>("late").subscriber().expect("the types agree");
+    std::thread::sleep(Duration::from_millis(300));
     let Wired { west, east, shim, domains } = wired;
     for (gateway, node) in [east, west].into_iter().zip(&nodes) {
         let start = Instant::now();
@@ -286,7 +289,7 @@ fn a_gateway_whose_link_is_dead_closes() {
     }
     let error = client.wait(call, PATIENCE).map(|answer| *answer).expect_err("nobody answers");
     assert!(!matches!(error, CallError::Timeout { .. }), "{error}");
-    drop((server, consumer, bulk_there, shim, nodes, domains));
+    drop((server, consumer, bulk_there, late, shim, nodes, domains));
 }
 
 #[test]

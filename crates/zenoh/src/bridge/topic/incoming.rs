@@ -58,6 +58,8 @@ struct Due {
     next: Option<u64>,
     /// Messages that were lost since the last that was published here.
     lost: u64,
+    /// Whether nothing of it has been published here.
+    is_new: bool,
 }
 
 /// Who sent a message, as far as it says.
@@ -90,7 +92,7 @@ impl Refusals {
 enum Lasting {
     /// It is one of this message alone.
     Not,
-    /// Its gateway may have been busy, or there was no memory, or too many others.
+    /// Its gateway may have been busy, or somebody else has answered, or there was no memory, or too many others.
     AWhile,
     ForGood,
 }
@@ -99,9 +101,7 @@ impl Lasting {
     fn of(error: &PortError) -> Self {
         match error.downcast_ref() {
             Some(TypeError::Length { .. }) => Self::Not,
-            Some(TypeError::Order { .. } | TypeError::Malformed(_) | TypeError::Description { .. }) => {
-                Self::ForGood
-            }
+            Some(TypeError::Order { .. } | TypeError::Malformed(_)) => Self::ForGood,
             _ if error.is::<EnvelopeError>() => Self::Not,
             _ => Self::AWhile,
         }
@@ -162,7 +162,8 @@ impl Intake for Publishing {
     }
 
     fn begin(&mut self) {
-        self.before = self.publishers.keys().chain(self.absent.keys()).copied().collect();
+        let known = self.absent.iter().filter(|(_, due)| !due.is_new).map(|(origin, _)| origin);
+        self.before = self.publishers.keys().chain(known).copied().collect();
     }
 
     fn take_kept(&mut self, frame: Frame, envelope: Option<Envelope>, stop: &Stop) -> Result<(), PortError> {
@@ -225,7 +226,7 @@ impl Publishing {
                 // What is refused is missing if others are not.
                 let next = due.next.or(envelope.map(|envelope| envelope.sequence));
                 if self.absent.len() < PUBLISHERS_MAX {
-                    self.absent.insert(origin, Due { next, ..due });
+                    self.absent.insert(origin, Due { next, is_new: due.is_new || due.next.is_none(), ..due });
                 }
                 match Lasting::of(&error) {
                     Lasting::Not => {}
@@ -310,6 +311,7 @@ impl Standin {
             sent => sent,
         };
         Counters::add(&counters.lost, missing);
+        self.due.is_new = false;
         self.due.next = sequence.map(|sequence| sequence.saturating_add(1));
         if sent.is_ok() {
             self.due.lost = 0;
