@@ -14,7 +14,7 @@ use super::status::{Crossing, Status};
 use super::{BridgeError, BridgeOptions, NODE_NAME};
 use crate::check::time_key;
 use crate::envelope::{DomainId, Envelope, Sender, now_ns};
-use crate::link::{Frame, Kept, LinkError, SharedLink, ask_one};
+use crate::link::{Frame, Kept, LinkError, OnAnswer, SharedLink, Whom, ask_one};
 use crate::names;
 use crate::types::{self, Declared, Named, TypeError};
 
@@ -150,6 +150,20 @@ impl Context {
             Box::new(move |question| question.answer(Frame { payload: time(), ..Frame::default() })),
         )?;
         Ok(vec![own, watched, timed])
+    }
+
+    /// Asks all who answer, in a thread of its own: the link may take its time to take the question. That it could not be asked is an end
+    /// without an answer.
+    pub(super) fn ask_all_aside(
+        &self,
+        key: String,
+        frame: Frame,
+        timeout: Duration,
+        on_answer: OnAnswer,
+    ) -> std::io::Result<()> {
+        let link = Arc::clone(&self.link);
+        let ask = move || drop(link.ask(Whom::All, &key, frame, timeout, on_answer));
+        std::thread::Builder::new().name("tidepost-ask".to_owned()).spawn(ask).map(drop)
     }
 
     /// Something went wrong.

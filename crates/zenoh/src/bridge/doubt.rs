@@ -14,7 +14,7 @@ use tidepost::Pattern;
 use super::context::Context;
 use super::heard::{GOT, HAS_COME, HAS_NOT_COME};
 use super::port::PortError;
-use crate::link::{Answer, Frame, Whom};
+use crate::link::{Answer, Frame};
 
 /// How long after something was sent it is asked for, and again if nobody knows.
 const ASK_AFTER: Duration = Duration::from_secs(2);
@@ -114,7 +114,7 @@ impl Doubt {
     }
 }
 
-/// Asks, in a thread of its own: the link may take its time to take the question.
+/// Asks those who receive it.
 fn ask(context: &Arc<Context>, pattern: Pattern, name: &str) -> Result<Arc<Mutex<Said>>, PortError> {
     let said = Arc::<Mutex<Said>>::default();
     let answered = Arc::clone(&said);
@@ -134,12 +134,7 @@ fn ask(context: &Arc<Context>, pattern: Pattern, name: &str) -> Result<Arc<Mutex
     });
     let key = context.key_at(GOT, "*", pattern, name)?;
     let frame = Frame { payload: context.domain.to_string().into_bytes(), ..Frame::default() };
-    let (link, refused) = (Arc::clone(&context.link), Arc::clone(&said));
-    std::thread::Builder::new().name("tidepost-ask".to_owned()).spawn(move || {
-        if link.ask(Whom::All, &key, frame, ANSWER_TIMEOUT, on_answer).is_err() {
-            lock(&refused, |said| said.is_over = true);
-        }
-    })?;
+    context.ask_all_aside(key, frame, ANSWER_TIMEOUT, on_answer)?;
     Ok(said)
 }
 

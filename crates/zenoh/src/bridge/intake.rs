@@ -15,7 +15,7 @@ use super::heard::Heard;
 use super::port::{Counters, PortError};
 use super::worker::{Running, SLICE, Stop, Worker};
 use crate::envelope::{DomainId, Envelope, Sender};
-use crate::link::{Answer, Arrived, Frame, Quality, Source, Waited, Whom};
+use crate::link::{Answer, Arrived, Frame, Quality, Source, Waited};
 use crate::room::Room;
 
 /// How long those who have sent before may take to say what they keep.
@@ -210,12 +210,7 @@ impl<I: Intake> Taking<I> {
             // Whoever asked may have given up.
             Answer::End => drop(over.send(())),
         });
-        // The link may take its time to take the question.
-        let (link, key) = (Arc::clone(&self.context.link), self.key.clone());
-        std::thread::Builder::new().name("tidepost-ask".to_owned()).spawn(move || {
-            // That it could not be asked is the end, too.
-            let _ = link.ask(Whom::All, &key, Frame::default(), HISTORY_TIMEOUT, on_answer);
-        })?;
+        self.context.ask_all_aside(self.key.clone(), Frame::default(), HISTORY_TIMEOUT, on_answer)?;
         // The engine ends what it cannot end in time a little later.
         let deadline = Instant::now() + 2 * HISTORY_TIMEOUT;
         while !stop.is_set()
