@@ -184,7 +184,8 @@ pub trait Link: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`LinkError`]
     fn serve(&self, key: &str, on_question: OnQuestion) -> Result<Kept, LinkError>;
-    /// Asks one of those who answer under `key`, or all. Nobody there is [`Answer::End`] and nothing before it, at once.
+    /// Asks one of those who answer under `key`, or all. Nobody there is [`Answer::End`] and nothing before it, at once; an error is
+    /// an end, too.
     ///
     /// # Errors
     /// [`LinkError`]

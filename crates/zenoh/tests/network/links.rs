@@ -264,6 +264,11 @@ fn a_link_that_is_closed_says_so() {
     source.close();
     assert_eq!((source.wait(PATIENCE), source.take()), (Waited::Closed, None));
     assert!(one.token("realm/@live/x").is_err());
+    // Whoever waits for answers waits for their end alone.
+    let (answered, answers) = mpsc::channel();
+    let on_answer = Box::new(move |answer| answered.send(answer).expect("it is waited for"));
+    assert!(one.ask(Whom::All, "realm/s", frame(b""), PATIENCE, on_answer).is_err());
+    assert_eq!(answers.recv_timeout(PATIENCE), Ok(Answer::End));
     until("the other end knows", || other.connections() == 0);
 }
 
