@@ -12,7 +12,7 @@ use super::outlet::PublisherShared;
 use super::payload::{Message, Payload, Untyped, extent_of};
 use super::prefix::{HeaderType, Said};
 use super::relayed::Relayed;
-use super::sender::Sender;
+use super::sender::{Sender, length_of};
 use crate::node::{EndpointId, Outlet};
 use crate::os::clock::Deadline;
 
@@ -53,7 +53,7 @@ impl<T: Payload + ?Sized> Publisher<T> {
     /// As [`Publisher::send`], and [`SendError::Timeout`].
     pub fn send_timeout(&mut self, message: &T, timeout: Duration) -> Result<(), SendError> {
         self.check_length(message)?;
-        self.sender.send_until(None, message.as_bytes(), || Deadline::after(timeout))
+        self.sender.send_until(None, &[message.as_bytes()], || Deadline::after(timeout))
     }
 
     /// As [`Publisher::send`], with a header, for a publisher that was made with
@@ -64,7 +64,8 @@ impl<T: Payload + ?Sized> Publisher<T> {
     pub fn send_with<H: Message>(&mut self, header: &H, message: &T) -> Result<(), SendError> {
         self.check_header::<H>()?;
         self.check_length(message)?;
-        self.sender.send_until(Some(Said::Header(header.as_bytes())), message.as_bytes(), || Deadline::NEVER)
+        self.sender
+            .send_until(Some(Said::Header(header.as_bytes())), &[message.as_bytes()], || Deadline::NEVER)
     }
 
     /// As [`Publisher::send_with`], waiting for room no longer than `timeout`.
@@ -79,7 +80,7 @@ impl<T: Payload + ?Sized> Publisher<T> {
     ) -> Result<(), SendError> {
         self.check_header::<H>()?;
         self.check_length(message)?;
-        self.sender.send_until(Some(Said::Header(header.as_bytes())), message.as_bytes(), || {
+        self.sender.send_until(Some(Said::Header(header.as_bytes())), &[message.as_bytes()], || {
             Deadline::after(timeout)
         })
     }
@@ -92,23 +93,7 @@ impl<T: Payload + ?Sized> Publisher<T> {
     pub fn relay(&mut self, relayed: &Relayed<'_>, message: &T) -> Result<(), SendError> {
         self.check_relayed(relayed)?;
         self.check_length(message)?;
-        self.sender.send_until(Some(Said::Relayed(relayed)), message.as_bytes(), || Deadline::NEVER)
-    }
-
-    /// As [`Publisher::relay`], waiting for room no longer than `timeout`.
-    ///
-    /// # Errors
-    /// As [`Publisher::relay`], and [`SendError::Timeout`].
-    pub fn relay_timeout(
-        &mut self,
-        relayed: &Relayed<'_>,
-        message: &T,
-        timeout: Duration,
-    ) -> Result<(), SendError> {
-        self.check_relayed(relayed)?;
-        self.check_length(message)?;
-        let said = Some(Said::Relayed(relayed));
-        self.sender.send_until(said, message.as_bytes(), || Deadline::after(timeout))
+        self.sender.send_until(Some(Said::Relayed(relayed)), &[message.as_bytes()], || Deadline::NEVER)
     }
 
     /// Publishes many messages, and looks for sleeping subscribers once. What was published before it has to
@@ -150,7 +135,7 @@ impl<T: Payload + ?Sized> Publisher<T> {
     /// Types that are known when the program is built need no check, and this is nothing.
     #[inline(always)]
     fn check_length(&self, message: &T) -> Result<(), SendError> {
-        if T::IS_TYPED { Ok(()) } else { self.length_checker()(message) }
+        if T::IS_TYPED { Ok(()) } else { check_untyped(self.sender.shared(), message.as_bytes().len()) }
     }
 
     fn length_checker(&self) -> impl Fn(&T) -> Result<(), SendError> + use<T> {
@@ -291,6 +276,22 @@ impl Publisher<Untyped> {
     pub fn loan(&mut self, length: usize) -> Result<Loan<'_, Untyped>, SendError> {
         check_untyped(self.sender.shared(), length)?;
         Loan::new(&mut self.sender, None, length)
+    }
+
+    /// As [`Publisher::relay`], for a message in pieces, as a network has it, which are copied one behind the other. Waits for room no
+    /// longer than `timeout`.
+    ///
+    /// # Errors
+    /// As [`Publisher::relay`], [`SendError::Length`], and [`SendError::Timeout`].
+    pub fn relay_pieces(
+        &mut self,
+        relayed: &Relayed<'_>,
+        pieces: &[&[u8]],
+        timeout: Duration,
+    ) -> Result<(), SendError> {
+        self.check_relayed(relayed)?;
+        check_untyped(self.sender.shared(), length_of(pieces))?;
+        self.sender.send_until(Some(Said::Relayed(relayed)), pieces, || Deadline::after(timeout))
     }
 }
 

@@ -155,14 +155,14 @@ impl Sender {
         Ok(())
     }
 
-    /// Sends one message, waiting no longer than a deadline that is computed when there is no room.
+    /// Sends one message, in pieces, waiting no longer than a deadline that is computed when there is no room.
     pub(super) fn send_until(
         &mut self,
         said: Option<Said<'_>>,
-        bytes: &[u8],
+        pieces: &[&[u8]],
         deadline: impl FnOnce() -> Deadline,
     ) -> Result<(), SendError> {
-        self.write(said, bytes, deadline)?;
+        self.write(said, pieces, deadline)?;
         self.commit();
         Ok(())
     }
@@ -170,16 +170,22 @@ impl Sender {
     fn write(
         &mut self,
         said: Option<Said<'_>>,
-        bytes: &[u8],
+        pieces: &[&[u8]],
         deadline: impl FnOnce() -> Deadline,
     ) -> Result<(), SendError> {
         let prefix = self.options.prefix;
-        self.make_room_until(bytes.len().saturating_add(prefix.bytes()), deadline)?;
+        let bytes = length_of(pieces);
+        self.make_room_until(bytes.saturating_add(prefix.bytes()), deadline)?;
         let place = self.end.loan_mut();
         if prefix.bytes() > 0 {
             prefix.write(said, place);
         }
-        place[prefix.bytes()..].copy_from_slice(bytes);
+        let mut rest = &mut place[prefix.bytes()..];
+        for piece in pieces {
+            let (place, behind) = rest.split_at_mut(piece.len());
+            place.copy_from_slice(piece);
+            rest = behind;
+        }
         Ok(())
     }
 
@@ -323,7 +329,7 @@ impl Sender {
         {
             return Ok(());
         }
-        self.write(None, bytes, || Deadline::NEVER)?;
+        self.write(None, &[bytes], || Deadline::NEVER)?;
         self.end.commit();
         Ok(())
     }
@@ -408,6 +414,11 @@ impl Sender {
     pub(super) fn refusals(&self) -> Vec<Refused> {
         self.shared.refusals()
     }
+}
+
+/// How long a message in these pieces is.
+pub(super) fn length_of(pieces: &[&[u8]]) -> usize {
+    pieces.iter().fold(0, |length, piece| length.saturating_add(piece.len()))
 }
 
 /// The end of a sender, and what it shares. Neither has been introduced. `tail` is where its thread counts what it has sent.

@@ -156,6 +156,16 @@ fn frame_of(sample: &Sample, encodings: &Encodings) -> Frame {
     }
 }
 
+/// Hands bytes on in the pieces in which the engine has them: one, unless a message was too long for one packet.
+fn in_pieces<R>(bytes: &ZBytes, take: impl FnOnce(&[&[u8]]) -> R) -> R {
+    let mut pieces = bytes.slices();
+    let first = pieces.next().unwrap_or_default();
+    match pieces.next() {
+        None => take(&[first]),
+        Some(second) => take(&[first, second].into_iter().chain(pieces).collect::<Vec<_>>()),
+    }
+}
+
 fn bytes_of(bytes: Option<&ZBytes>) -> Vec<u8> {
     bytes.map(|bytes| bytes.to_bytes().into_owned()).unwrap_or_default()
 }
@@ -506,14 +516,15 @@ impl Link for Zenoh {
         let (filled, encodings) = (Arc::clone(&room), Encodings::default());
         let on_sample = move |sample: Sample| {
             let encoding = encodings.text_of(sample.encoding());
-            let payload = sample.payload().to_bytes();
             let attachment = sample.attachment().map(ZBytes::to_bytes).unwrap_or_default();
             let is_farewell = sample.kind() == SampleKind::Delete;
-            let arrived =
-                Arrived { payload: &payload, encoding: &encoding, attachment: &attachment, is_farewell };
+            let take = |payload: &[&[u8]]| {
+                on_frame(&Arrived { payload, encoding: &encoding, attachment: &attachment, is_farewell })
+            };
             // One call at a time comes here: nothing is put in between the look and what follows it.
-            if !(filled.is_empty() && on_frame(&arrived)) {
-                let (payload, attachment) = (payload.into_owned(), attachment.into_owned());
+            if !(filled.is_empty() && in_pieces(sample.payload(), take)) {
+                let (payload, attachment) =
+                    (sample.payload().to_bytes().into_owned(), attachment.into_owned());
                 filled.push(Frame { payload, encoding, attachment, is_farewell });
             }
         };

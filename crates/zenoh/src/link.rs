@@ -58,11 +58,11 @@ pub struct Frame {
     pub is_farewell: bool,
 }
 
-/// A frame that has arrived, where the engine has it; the parts are those of a [`Frame`].
+/// A frame that has arrived, where the engine has it; the parts are those of a [`Frame`], the payload in pieces.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "they are those of a frame")]
 pub struct Arrived<'a> {
-    pub payload: &'a [u8],
+    pub payload: &'a [&'a [u8]],
     pub encoding: &'a Arc<str>,
     pub attachment: &'a [u8],
     pub is_farewell: bool,

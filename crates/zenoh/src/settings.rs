@@ -54,8 +54,6 @@ impl Default for Settings {
     }
 }
 
-/// How long a link may take no data before a message that must not be dropped closes it.
-const BLOCK_US: u64 = 5_000_000;
 /// Where whoever is to be found listens.
 const ANYWHERE: &str = "tcp/0.0.0.0:0";
 /// Within which a link has to be opened.
@@ -119,6 +117,17 @@ impl Settings {
         let lease_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
         let retry =
             json!({"period_init_ms": RETRY_MS.0, "period_max_ms": RETRY_MS.1, "period_increase_factor": 2.0});
+        // Half of the lease: whoever waits for a link may be whoever reads from others, which would be taken for gone.
+        let block_us = u64::try_from(self.lease.as_micros() / 2).unwrap_or(u64::MAX);
+        // Messages for others are handed on where all links are read from: those that find no room are dropped, and are asked for again by
+        // who misses them. In a queue of their own, as whoever waits for room in one keeps everybody from it. What has a priority that
+        // somebody has chosen keeps it.
+        let relayed = json!({
+            "flows": ["ingress"],
+            "messages": ["put", "delete"],
+            "qos": { "priority": "data" },
+            "overwrite": { "congestion_control": "drop", "priority": "data_low" },
+        });
         let mut settings = vec![
             ("mode", json!(self.mode())),
             ("listen/endpoints", json!(self.listens())),
@@ -135,7 +144,8 @@ impl Settings {
             ("transport/link/protocols", json!(["tcp", "tls", "quic"])),
             ("transport/link/tx/lease", json!(lease_ms)),
             ("transport/link/tx/keep_alive", json!(4)),
-            ("transport/link/tx/queue/congestion_control/block/wait_before_close", json!(BLOCK_US)),
+            ("transport/link/tx/queue/congestion_control/block/wait_before_close", json!(block_us)),
+            ("qos/network", json!([relayed])),
             ("transport/link/rx/max_message_size", json!(self.message_bytes_max.saturating_add(1 << 16))),
             ("transport/shared_memory/enabled", json!(false)),
         ];

@@ -165,6 +165,13 @@ fn time_and_header_are_passed_on_with_a_message() {
         whole.try_recv().expect("receiving succeeds").map(|sample| sample.header().copied()),
         Some(Some(0_u32))
     );
+    let bytes = 6_u64.to_ne_bytes();
+    let pieces = [&bytes[..3], &[], &bytes[3..]];
+    publisher.relay_pieces(&relayed, &pieces, PATIENCE).expect("there is room");
+    let sample = whole.try_recv().expect("receiving succeeds").expect("it was sent");
+    assert_eq!((*sample, sample.header::<u32>()), (6, Some(&9)));
+    let refused = publisher.relay_pieces(&relayed, &pieces[..1], PATIENCE);
+    assert!(matches!(refused, Err(SendError::Length { given: 3, .. })), "{refused:?}");
     let short = Relayed { header: Some(&header[..3]), ..relayed };
     assert!(matches!(publisher.relay(&short, message), Err(SendError::Header { .. })));
     let mut plain = topic().publisher(Overflow::Block).expect("the topic is ours");

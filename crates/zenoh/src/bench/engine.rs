@@ -1,5 +1,7 @@
 //! The engine alone, as a program would use it.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use zenoh::qos::CongestionControl;
@@ -11,8 +13,10 @@ use zenoh_ext::{
 
 use crate::Failure;
 
-/// Messages that are kept to be sent again: as many as the link keeps.
+/// Messages that are kept to be sent again, and bytes of them, of which there may be more only if messages are long: as with the link.
 const CACHE: usize = 1024;
+const CACHE_BYTES: usize = 16 << 20;
+const CACHE_MIN: usize = 8;
 /// How often a receiver asks for more, as the link does.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
@@ -26,7 +30,15 @@ pub enum Which {
 }
 
 /// Sends under one key.
-pub enum Sender {
+pub struct Sender {
+    session: Session,
+    which: Which,
+    key: &'static str,
+    /// One for messages of each length, as the link has, which keeps fewer of the longer ones.
+    publishers: HashMap<usize, Publishing>,
+}
+
+enum Publishing {
     Bare(zenoh::pubsub::Publisher<'static>),
     Reliable(AdvancedPublisher<'static>),
 }
@@ -36,32 +48,42 @@ fn failed(error: zenoh::Error) -> Failure {
 }
 
 impl Sender {
-    pub fn declare(session: &Session, which: Which, key: &'static str) -> Result<Self, Failure> {
-        let declared = session.declare_publisher(key).congestion_control(CongestionControl::Block);
-        Ok(match which {
-            Which::Bare => Self::Bare(declared.wait().map_err(failed)?),
-            Which::Reliable => {
-                let declared = declared.advanced().cache(CacheConfig::default().max_samples(CACHE));
-                let declared = declared.sample_miss_detection(MissDetectionConfig::default());
-                Self::Reliable(declared.wait().map_err(failed)?)
-            }
-        })
+    pub fn new(session: &Session, which: Which, key: &'static str) -> Self {
+        Self { session: session.clone(), which, key, publishers: HashMap::new() }
     }
 
-    pub fn send(&self, message: Vec<u8>) -> Result<(), Failure> {
-        match self {
-            Self::Bare(publisher) => publisher.put(message).wait(),
-            Self::Reliable(publisher) => publisher.put(message).wait(),
+    fn publisher(&mut self, size: usize) -> Result<&Publishing, Failure> {
+        let vacant = match self.publishers.entry(size) {
+            Entry::Occupied(there) => return Ok(there.into_mut()),
+            Entry::Vacant(vacant) => vacant,
+        };
+        let declared = self.session.declare_publisher(self.key).congestion_control(CongestionControl::Block);
+        Ok(vacant.insert(match self.which {
+            Which::Bare => Publishing::Bare(declared.wait().map_err(failed)?),
+            Which::Reliable => {
+                let cache = (CACHE_BYTES / size.max(1)).clamp(CACHE_MIN, CACHE);
+                let declared = declared.advanced().cache(CacheConfig::default().max_samples(cache));
+                let declared = declared.sample_miss_detection(MissDetectionConfig::default());
+                Publishing::Reliable(declared.wait().map_err(failed)?)
+            }
+        }))
+    }
+
+    pub fn send(&mut self, message: Vec<u8>) -> Result<(), Failure> {
+        match self.publisher(message.len())? {
+            Publishing::Bare(publisher) => publisher.put(message).wait(),
+            Publishing::Reliable(publisher) => publisher.put(message).wait(),
         }
         .map_err(failed)
     }
 
-    pub fn is_matched(&self) -> bool {
-        let status = match self {
-            Self::Bare(publisher) => publisher.matching_status().wait(),
-            Self::Reliable(publisher) => publisher.matching_status().wait(),
+    /// Whether somebody receives.
+    pub fn is_matched(&mut self) -> Result<bool, Failure> {
+        let status = match self.publisher(0)? {
+            Publishing::Bare(publisher) => publisher.matching_status().wait(),
+            Publishing::Reliable(publisher) => publisher.matching_status().wait(),
         };
-        status.is_ok_and(|status| status.matching())
+        Ok(status.is_ok_and(|status| status.matching()))
     }
 }
 

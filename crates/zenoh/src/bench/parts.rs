@@ -84,7 +84,7 @@ fn engine(which: Which) -> Result<(), Failure> {
     let settings = Settings { listen: vec!["tcp/127.0.0.1:0".to_owned()], ..Settings::default() };
     let link = Zenoh::open(&settings)?;
     let session = link.session();
-    let back = engine::Sender::declare(session, which, BACK)?;
+    let mut back = engine::Sender::new(session, which, BACK);
     let echoing = engine::receive(session, which, THERE, move |message| {
         read(message);
         // Whoever asked may have gone.

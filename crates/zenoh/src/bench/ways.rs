@@ -150,10 +150,10 @@ impl Engine {
             // Nobody waits any more if this fails.
             let _ = came.send(Instant::now());
         })?;
-        let there = engine::Sender::declare(session, which, THERE)?;
-        let stream = engine::Sender::declare(session, which, STREAM)?;
+        let mut there = engine::Sender::new(session, which, THERE);
+        let mut stream = engine::Sender::new(session, which, STREAM);
         let start = Instant::now();
-        while !(there.is_matched() && stream.is_matched()) {
+        while !(there.is_matched()? && stream.is_matched()?) {
             if start.elapsed() > PATIENCE {
                 return Err("the other end is not reached".into());
             }

@@ -104,10 +104,10 @@ fn check_at_once([one, other]: [&dyn Link; 2]) {
     let sink = one.sink("realm/at-once", RELIABLE, ROOM).expect("it may");
     let (taken, took) = mpsc::channel();
     let on_frame = move |arrived: &Arrived<'_>| {
-        if arrived.payload == [3] {
+        if *arrived.payload == [[3]] {
             return false;
         }
-        taken.send(arrived.payload[0]).expect("it is waited for");
+        taken.send(arrived.payload[0][0]).expect("it is waited for");
         true
     };
     let source = other.source("realm/at-once", RELIABLE, ROOM, Box::new(on_frame)).expect("it may");

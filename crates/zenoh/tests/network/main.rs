@@ -1,5 +1,6 @@
 //! Two domains and the network between them, on loopback.
 
+mod apart;
 mod circles;
 mod conformance;
 mod exemptions;

@@ -19,8 +19,6 @@ use crate::types::{self, TypeError};
 
 /// Publishers of one topic on other machines that are told apart.
 const PUBLISHERS_MAX: usize = 256;
-/// Bytes of a message that is published on the engine's thread at most: a longer one takes it too long.
-const AT_ONCE_BYTES_MAX: usize = 4096;
 /// Messages that a publisher keeps for those who join later, at most.
 const HISTORY_MAX: usize = 4096;
 
@@ -157,7 +155,8 @@ impl Intake for Publishing {
         }
         let sequence = envelope.map(|envelope| envelope.sequence);
         let beside = Beside::of(&frame.attachment)?;
-        while !stop.is_set() && !standin.publish(&frame.payload, beside, sequence, SLICE, &self.counters)? {}
+        let message = [&*frame.payload];
+        while !stop.is_set() && !standin.publish(&message, beside, sequence, SLICE, &self.counters)? {}
         Ok(())
     }
 
@@ -173,7 +172,7 @@ impl Intake for Publishing {
 
     fn take_at_once(&mut self, arrived: &Arrived<'_>, envelope: Option<Envelope>) -> bool {
         let sequence = envelope.map(|envelope| envelope.sequence);
-        let is_easy = !arrived.is_farewell && arrived.payload.len() <= AT_ONCE_BYTES_MAX && self.missed == 0;
+        let is_easy = !arrived.is_farewell && self.missed == 0;
         let is_known = |standin: &&mut Standin| standin.encoding == *arrived.encoding;
         let standin = self.publishers.get_mut(&origin_of(envelope)).filter(is_known);
         let Some(standin) = standin.filter(|_| is_easy) else { return false };
@@ -281,13 +280,13 @@ impl Standin {
     /// Publishes a message: `false` if there is no room for it within `patience`.
     fn publish(
         &mut self,
-        message: &[u8],
+        pieces: &[&[u8]],
         beside: Beside<'_>,
         sequence: Option<u64>,
         patience: Duration,
         counters: &Counters,
     ) -> Result<bool, PortError> {
-        types::check_length(&self.message_type, message.len())?;
+        types::check_length(&self.message_type, pieces.iter().map(|piece| piece.len()).sum())?;
         self.header_type.as_ref().map_or(Ok(()), |due| types::check_length(due, beside.header.len()))?;
         let next = sequence.map(|sequence| self.due.next.unwrap_or(sequence));
         let missing = match sequence.zip(next) {
@@ -306,7 +305,7 @@ impl Standin {
             sent_at: beside.sent_at_ns.map(|ns| SystemTime::UNIX_EPOCH + Duration::from_nanos(ns)),
             header: self.header_type.as_ref().map(|_| beside.header),
         };
-        let sent = match self.publisher.relay_timeout(&relayed, Untyped::new(message), patience) {
+        let sent = match self.publisher.relay_pieces(&relayed, pieces, patience) {
             Err(SendError::Timeout { .. }) => return Ok(false),
             sent => sent,
         };
