@@ -227,6 +227,10 @@ mod tests {
             let config = settings.to_config().expect("the engine knows them");
             assert_eq!(config.get_json("scouting/multicast/enabled").expect("it is there"), "false");
             assert_eq!(config.get_json("transport/link/tx/lease").expect("it is there"), "2000");
+            let block = "transport/link/tx/queue/congestion_control/block/wait_before_close";
+            assert_eq!(config.get_json(block).expect("it is there"), "1000000", "half of that");
+            let relayed = config.get_json("qos/network").expect("it is there");
+            assert!(relayed.contains("drop"), "{relayed}");
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::Duration;
 
+use tidepost_zenoh::BridgeOptions;
 use zenoh::qos::CongestionControl;
 use zenoh::{Session, Wait};
 use zenoh_ext::{
@@ -13,10 +14,6 @@ use zenoh_ext::{
 
 use crate::Failure;
 
-/// Messages that are kept to be sent again, and bytes of them, of which there may be more only if messages are long: as with the link.
-const CACHE: usize = 1024;
-const CACHE_BYTES: usize = 16 << 20;
-const CACHE_MIN: usize = 8;
 /// How often a receiver asks for more, as the link does.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
@@ -61,8 +58,8 @@ impl Sender {
         Ok(vacant.insert(match self.which {
             Which::Bare => Publishing::Bare(declared.wait().map_err(failed)?),
             Which::Reliable => {
-                let cache = (CACHE_BYTES / size.max(1)).clamp(CACHE_MIN, CACHE);
-                let declared = declared.advanced().cache(CacheConfig::default().max_samples(cache));
+                let kept = BridgeOptions::new("").kept(size);
+                let declared = declared.advanced().cache(CacheConfig::default().max_samples(kept));
                 let declared = declared.sample_miss_detection(MissDetectionConfig::default());
                 Publishing::Reliable(declared.wait().map_err(failed)?)
             }
@@ -77,7 +74,7 @@ impl Sender {
         .map_err(failed)
     }
 
-    /// Whether somebody receives.
+    /// Whether somebody receives, however long messages are.
     pub fn is_matched(&mut self) -> Result<bool, Failure> {
         let status = match self.publisher(0)? {
             Publishing::Bare(publisher) => publisher.matching_status().wait(),

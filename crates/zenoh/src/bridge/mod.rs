@@ -51,6 +51,8 @@ const CENSUS_EVERY: Duration = Duration::from_millis(100);
 const CENSUS_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long something that nobody wants any more is kept, for whoever comes back.
 const LINGER: Duration = Duration::from_secs(2);
+/// Messages that are kept at least, however long they are.
+const KEPT_MIN: usize = 8;
 /// How long after a failure something is attempted again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -85,6 +87,11 @@ impl BridgeOptions {
             room_bytes: 16 << 20,
             cache: 1024,
         }
+    }
+
+    /// How many messages as long as this are kept of each topic: as many as fit into the room, but eight.
+    pub fn kept(&self, length: usize) -> usize {
+        (self.room_bytes / length.max(1)).max(KEPT_MIN).min(self.cache.max(1))
     }
 }
 

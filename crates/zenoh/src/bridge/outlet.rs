@@ -5,9 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::context::Context;
 use crate::link::{Frame, LinkError, Quality, Sent, Sink};
 
-/// Messages that are kept at least, however long they are.
-const CACHE_MIN: usize = 8;
-
 /// A sink that is made anew when what it carries changes: messages that must not be lost where all could be, or longer ones, of which
 /// fewer are kept, as what is kept is counted in messages and has to be bounded in bytes.
 #[derive(Debug)]
@@ -85,6 +82,5 @@ impl Outlet {
 }
 
 fn reliable(context: &Context, longest: usize) -> Quality {
-    let cache = (context.options.room_bytes / longest).max(CACHE_MIN).min(context.options.cache.max(1));
-    Quality::Reliable { cache }
+    Quality::Reliable { cache: context.options.kept(longest) }
 }

@@ -1,18 +1,12 @@
 //! Links that are dead and full, and what comes of others meanwhile.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tidepost::{Node, Overflow, Publisher, Subscriber};
 
+use crate::program::start;
 use crate::shim::Shim;
-use crate::stage::{Domain, PATIENCE, Running, until};
-
-fn start(domain: &Domain, machine: &str, arguments: &[&str]) -> Running {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidepost-gateway"));
-    command.args(["--machine", machine]).args(arguments).env("TIDEPOST_DIR", domain.path());
-    Running::start(command)
-}
+use crate::stage::{Domain, PATIENCE, until};
 
 const BULK: [&str; 4] = ["bulk/a", "bulk/b", "bulk/c", "bulk/d"];
 
@@ -43,12 +37,14 @@ fn flood(publishers: &mut [Publisher<[u8]>]) {
 #[test]
 fn a_link_that_is_dead_and_full_costs_nobody_else_a_message() {
     let domains = ["hub", "near", "other", "dead"].map(Domain::new);
-    let hub = start(&domains[0], "hub", &["--listen", "tcp/127.0.0.1:0"]);
+    let hub = start(&domains[0], &["--machine", "hub", "--listen", "tcp/127.0.0.1:0"]);
     let address = hub.expect("listening on ");
     let shim = Shim::to(&address);
     let connected = [("near", &address[..]), ("other", &address[..]), ("dead", shim.address())];
     let connected: Vec<_> = connected.into_iter().zip(&domains[1..]).collect();
-    let gateways = connected.iter().map(|((machine, to), domain)| start(domain, machine, &["--connect", to]));
+    let gateways = connected
+        .iter()
+        .map(|((machine, to), domain)| start(domain, &["--machine", machine, "--connect", to]));
     let gateways: Vec<_> = gateways.collect();
     let nodes = domains.each_ref().map(Domain::node);
     let bulk_there = bulk_subscribers(&nodes[3]);

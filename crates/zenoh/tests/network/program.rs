@@ -15,7 +15,8 @@ fn gateway(arguments: &[&str]) -> Command {
     command
 }
 
-fn start(domain: &Domain, arguments: &[&str]) -> Running {
+/// A gateway of a domain, in a process of its own.
+pub fn start(domain: &Domain, arguments: &[&str]) -> Running {
     let mut command = gateway(arguments);
     command.env("TIDEPOST_DIR", domain.path());
     Running::start(command)
