@@ -338,6 +338,13 @@ fn a_descriptor_and_a_future_tell_of_writes() {
         writer.readers() == 1 && reader.has_writer()
     });
     settle(&mut reader);
+    // Until its node has heard of the descriptor, a writer rings the reader's node, which passes that on when it is served.
+    until("the writer knows the descriptor", || {
+        writer.set(&1, &[0; 3]).expect("there is room");
+        let is_known = is_readable(&reader, PAUSE);
+        settle(&mut reader);
+        is_known
+    });
     for round in 1..100 {
         writer.set(&1, &[round; 3]).expect("there is room");
         assert!(is_readable(&reader, PATIENCE), "nobody made it readable");

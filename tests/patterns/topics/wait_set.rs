@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tidepost::{
-    Interest, Key, Node, Overflow, Publisher, Ready, ReceiveError, Subscriber, Timer, WaitSet, WaitSetError,
+    Event, Interest, Key, Node, Overflow, Publisher, Ready, ReceiveError, Subscriber, Timer, WaitSet,
+    WaitSetError,
 };
 
 use crate::topics::stage::{Domain, PATIENCE, PAUSE, Words, Work, start, until, words};
@@ -140,6 +141,12 @@ fn messages_that_were_there_before_are_found() {
 fn each_of_those_that_are_ready_has_its_turn() {
     let domain = Domain::new();
     let (mut set, keys, mut publishers) = stage(&domain, &["first", "second", "third"]);
+    for key in &keys {
+        // A publisher is counted a moment before the set is rung for it.
+        let event = set[*key].event_timeout(PATIENCE).expect("waiting succeeds");
+        assert!(matches!(event, Some(Event::Joined(_))), "{event:?}");
+        assert!(set[*key].try_recv().expect("receiving succeeds").is_none());
+    }
     publishers.iter_mut().for_each(|publisher| send(publisher, 0..8));
     let order: Vec<usize> = (0..24)
         .map(|turn| {
