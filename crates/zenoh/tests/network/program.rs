@@ -4,7 +4,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tidepost::{Node, Overflow};
+use tidepost::{Node, Overflow, Pattern};
 
 use crate::shim::Shim;
 use crate::stage::{Domain, PATIENCE, Running, listening, until};
@@ -29,6 +29,10 @@ fn crosses(from: &Node, to: &Node) {
     publisher.send(&7).expect("there is room");
     let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
     assert_eq!((*sample, sample.publisher_node()), (7, "network/east"));
+    // Whoever looks at the domain, as `tidepost ls` does, sees the publisher, and its machine.
+    let reports = to.inspect(PATIENCE).expect("looking succeeds");
+    let machine = reports.iter().find(|report| &*report.name == "network/east").expect("it is there");
+    assert!(machine.publishers.iter().any(|outlet| outlet.pattern == Pattern::Topic && outlet.name == "t"));
 }
 
 #[test]

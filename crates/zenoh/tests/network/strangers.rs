@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tidepost::{Message, Overflow, Pattern, Text};
 use tidepost_zenoh::{Gateway, Settings, Zenoh, key_of};
-use zenoh::Wait;
 use zenoh::qos::Priority;
+use zenoh::query::Queryable;
 use zenoh::sample::SampleKind;
+use zenoh::{Session, Wait};
 
 use crate::stage::{Domain, PATIENCE, connecting, listening, skip, until};
 
@@ -30,6 +31,16 @@ impl Meeting {
 
 fn key(pattern: Pattern, name: &str) -> String {
     key_of("tidepost", pattern, name).expect("it crosses")
+}
+
+/// Says what a `u64` is to gateways that ask.
+fn tell_what_a_u64_is(session: &Session) -> Queryable<()> {
+    let told = r#"{"name":"u64","size":8,"align":8,"is_slice":false,"fields":[]}"#;
+    let type_key = format!("tidepost/@type/{:016x}", u64::descriptor().hash64());
+    let telling = session.declare_queryable(type_key).callback(move |query| {
+        query.reply(query.key_expr().clone(), told).wait().expect("whoever asks is there");
+    });
+    telling.wait().expect("it may")
 }
 
 #[test]
@@ -135,6 +146,45 @@ fn a_client_asks_and_answers() {
     drop(answering);
 }
 
+/// The fear: numbers of a machine that writes them the other way round are taken for ours. What is encoded means the same everywhere.
+#[test]
+fn numbers_of_another_byte_order_are_refused_and_what_is_encoded_is_not() {
+    let Meeting { client, gateway, domain } = Meeting::new();
+    let session = client.session();
+    let node = domain.node();
+    let mut numbers = node.topic::<u64>("numbers").subscriber().expect("the types agree");
+    let mut text = node.topic::<[u8]>("text").subscriber().expect("the types agree");
+    let [to_numbers, to_text] = ["numbers", "text"]
+        .map(|name| session.declare_publisher(key(Pattern::Topic, name)).wait().expect("it may"));
+    for publisher in [&to_numbers, &to_text] {
+        until("the gateway subscribes", || {
+            publisher.matching_status().wait().expect("it is open").matching()
+        });
+    }
+    let [ours, theirs] = if cfg!(target_endian = "little") { ["little", "big"] } else { ["big", "little"] };
+    let _telling = tell_what_a_u64_is(session);
+    let hash = u64::descriptor().hash64();
+    let encoding = |order| format!("application/x-tidepost;schema=u64@{hash:016x};order={order}");
+    let put = |order, number: u64| {
+        let put = to_numbers.put(number.to_ne_bytes().to_vec()).encoding(encoding(order));
+        put.wait().expect("it is open");
+    };
+    put(theirs, 1);
+    until("it is told", || {
+        let troubles = gateway.status().troubles;
+        troubles.iter().any(|trouble| {
+            trouble.contains("topic `numbers`") && trouble.contains(&format!("{theirs}-endian"))
+        })
+    });
+    until("it is counted", || gateway.status().crossings.iter().any(|one| one.counts.refused == 1));
+    put(ours, 2);
+    let sample = numbers.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was put");
+    assert_eq!(*sample, 2);
+    to_text.put("words").encoding("text/plain").wait().expect("it is open");
+    let sample = text.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was put");
+    assert_eq!(&*sample, b"words");
+}
+
 #[test]
 fn what_is_garbled_is_refused_counted_and_harms_nobody() {
     let Meeting { client, gateway, domain } = Meeting::new();
@@ -230,13 +280,8 @@ fn headers_of_strangers_are_checked() {
     let mut subscriber = domain.node().topic::<[u8]>("t").header::<u64>().subscriber().expect("it may");
     let publisher = session.declare_publisher(key(Pattern::Topic, "t")).wait().expect("it may");
     until("the gateway subscribes", || publisher.matching_status().wait().expect("it is open").matching());
-    let hash = <u64 as Message>::descriptor().hash64();
-    let told = r#"{"name":"u64","size":8,"align":8,"is_slice":false,"fields":[]}"#;
-    let type_key = format!("tidepost/@type/{hash:016x}");
-    let telling = session.declare_queryable(&type_key).callback(move |query| {
-        query.reply(query.key_expr().clone(), told).wait().expect("whoever asks is there");
-    });
-    let _telling = telling.wait().expect("it may");
+    let hash = u64::descriptor().hash64();
+    let _telling = tell_what_a_u64_is(session);
     let encoding = format!("zenoh/bytes;header=u64@{hash:016x};order=little");
     let put_of = |sender: u8,
                   number: u64,
