@@ -56,6 +56,8 @@ impl Default for Settings {
 
 /// Where whoever is to be found listens.
 const ANYWHERE: &str = "tcp/0.0.0.0:0";
+/// Of an address of QUIC: all priorities on one stream.
+const ONE_STREAM: &str = "multistream=0";
 /// Within which a link has to be opened.
 const OPEN_MS: u64 = 5_000;
 /// How soon, and how late, another attempt is made to connect.
@@ -96,11 +98,11 @@ impl Settings {
     }
 
     /// Where it listens: who is to be found has to, and says where when it is.
-    fn listens(&self) -> Vec<&str> {
+    fn listens(&self) -> Vec<String> {
         if self.discovers && self.listen.is_empty() {
-            return vec![ANYWHERE];
+            return vec![ANYWHERE.to_owned()];
         }
-        self.listen.iter().map(String::as_str).collect()
+        in_order(&self.listen)
     }
 
     /// A router connects to any number of others, goes on trying in the background, and relays what they say to each other; a
@@ -117,11 +119,12 @@ impl Settings {
         let lease_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
         let retry =
             json!({"period_init_ms": RETRY_MS.0, "period_max_ms": RETRY_MS.1, "period_increase_factor": 2.0});
-        // Half of the lease: whoever waits for a link may be whoever reads from others, which would be taken for gone.
-        let block_us = u64::try_from(self.lease.as_micros() / 2).unwrap_or(u64::MAX);
+        // Parts of the lease: whoever waits for a link may be whoever reads from others, which would be taken for gone.
+        let part_us = |part: u128| u64::try_from(self.lease.as_micros() / part).unwrap_or(u64::MAX);
         // Messages for others are handed on where all links are read from: those that find no room are dropped, and are asked for again by
-        // who misses them. In a queue of their own, as whoever waits for room in one keeps everybody from it. What has a priority that
-        // somebody has chosen keeps it.
+        // who misses them. The first of them waits for room, so that whoever sends is held back by a link that is slower, and those behind
+        // it do not until there has been some, so that a dead one holds nobody up for long. In a queue of their own, as whoever waits for
+        // room in one keeps everybody from it. What has a priority that somebody has chosen keeps it.
         let relayed = json!({
             "flows": ["ingress"],
             "messages": ["put", "delete"],
@@ -132,7 +135,7 @@ impl Settings {
             ("mode", json!(self.mode())),
             ("listen/endpoints", json!(self.listens())),
             ("listen/exit_on_failure", json!(true)),
-            ("connect/endpoints", json!(self.connect)),
+            ("connect/endpoints", json!(in_order(&self.connect))),
             ("connect/exit_on_failure", json!(false)),
             ("connect/timeout_ms", json!(-1)),
             ("connect/retry", retry),
@@ -144,7 +147,8 @@ impl Settings {
             ("transport/link/protocols", json!(["tcp", "tls", "quic"])),
             ("transport/link/tx/lease", json!(lease_ms)),
             ("transport/link/tx/keep_alive", json!(4)),
-            ("transport/link/tx/queue/congestion_control/block/wait_before_close", json!(block_us)),
+            ("transport/link/tx/queue/congestion_control/block/wait_before_close", json!(part_us(2))),
+            ("transport/link/tx/queue/congestion_control/drop/wait_before_drop", json!(part_us(4))),
             ("qos/network", json!([relayed])),
             ("transport/link/rx/max_message_size", json!(self.message_bytes_max.saturating_add(1 << 16))),
             ("transport/shared_memory/enabled", json!(false)),
@@ -171,6 +175,21 @@ impl Settings {
         }
         Ok(config)
     }
+}
+
+/// Addresses, with QUIC's streams for each priority turned off: what is said on one overtakes what was said before it on another, so that
+/// a message would come before its type does. Who asks for them gets them.
+fn in_order(addresses: &[String]) -> Vec<String> {
+    let in_order = |address: &String| {
+        let (place, rest) = address.split_at(address.find('#').unwrap_or(address.len()));
+        match place.split_once('?') {
+            _ if !place.starts_with("quic/") => address.clone(),
+            None => format!("{place}?{ONE_STREAM}{rest}"),
+            Some((_, given)) if given.contains("multistream=") => address.clone(),
+            Some(_) => format!("{place};{ONE_STREAM}{rest}"),
+        }
+    };
+    addresses.iter().map(in_order).collect()
 }
 
 fn is_loopback(address: &str) -> bool {
@@ -229,9 +248,32 @@ mod tests {
             assert_eq!(config.get_json("transport/link/tx/lease").expect("it is there"), "2000");
             let block = "transport/link/tx/queue/congestion_control/block/wait_before_close";
             assert_eq!(config.get_json(block).expect("it is there"), "1000000", "half of that");
+            let drop = "transport/link/tx/queue/congestion_control/drop/wait_before_drop";
+            assert_eq!(config.get_json(drop).expect("it is there"), "500000", "a quarter of it");
             let relayed = config.get_json("qos/network").expect("it is there");
             assert!(relayed.contains("drop"), "{relayed}");
         }
+    }
+
+    #[test]
+    fn quic_keeps_the_order_unless_told_otherwise() {
+        let given = [
+            "quic/a:1",
+            "quic/a:1#iface=lo",
+            "quic/a:1?rel=1#iface=lo",
+            "quic/a:1?multistream=1",
+            "tls/a:1",
+            "tcp/a:1?rel=1",
+        ];
+        let due = [
+            "quic/a:1?multistream=0",
+            "quic/a:1?multistream=0#iface=lo",
+            "quic/a:1?rel=1;multistream=0#iface=lo",
+            "quic/a:1?multistream=1",
+            "tls/a:1",
+            "tcp/a:1?rel=1",
+        ];
+        assert_eq!(in_order(&given.map(str::to_owned)), due);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! A wire that can be cut: passes bytes on between those who connect to it and somebody else.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(Default)]
 struct State {
@@ -128,4 +128,72 @@ fn carry(mut from: TcpStream, mut to: TcpStream, state: &State) {
 
 fn is_wait(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+}
+
+/// A wire for datagrams, on which every third stays behind for a while and is overtaken by the others.
+pub struct Overtaking {
+    address: SocketAddr,
+    state: Arc<State>,
+    carrying: Option<JoinHandle<()>>,
+}
+
+impl Overtaking {
+    /// A wire to this address, for one who connects to it.
+    pub fn to(target: &str, behind: Duration) -> Self {
+        let near = UdpSocket::bind("127.0.0.1:0").expect("loopback has free ports");
+        let address = near.local_addr().expect("it is bound");
+        let far = UdpSocket::bind("127.0.0.1:0").expect("loopback has free ports");
+        far.connect(target).expect("it is an address of loopback");
+        let state = Arc::<State>::default();
+        let seen = Arc::clone(&state);
+        let carrying = std::thread::spawn(move || carry_datagrams([near, far], behind, &seen));
+        Self { address, state, carrying: Some(carrying) }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Overtaking {
+    fn drop(&mut self) {
+        self.state.is_over.store(true, Ordering::Relaxed);
+        drop(self.carrying.take().map(JoinHandle::join));
+    }
+}
+
+fn carry_datagrams([near, far]: [UdpSocket; 2], behind: Duration, state: &State) {
+    let sockets = [near, far];
+    sockets.iter().for_each(|socket| socket.set_nonblocking(true).expect("it is a socket"));
+    let (mut whom, mut count) = (None, 0_u64);
+    let mut held = std::collections::VecDeque::<(Instant, usize, Vec<u8>)>::new();
+    let mut datagram = vec![0; 1 << 16];
+    while !state.is_over.load(Ordering::Relaxed) {
+        let mut is_idle = true;
+        let pass = |to: usize, bytes: &[u8], whom: Option<SocketAddr>| {
+            // What cannot be sent is lost, as datagrams are.
+            match whom.filter(|_| to == 0) {
+                Some(whom) => drop(sockets[0].send_to(bytes, whom)),
+                None => drop(sockets[1].send(bytes)),
+            }
+        };
+        for from in [0, 1] {
+            let Ok((length, who)) = sockets[from].recv_from(&mut datagram) else { continue };
+            (is_idle, count) = (false, count + 1);
+            if from == 0 {
+                whom = Some(who);
+            }
+            if count.is_multiple_of(3) {
+                held.push_back((Instant::now() + behind, 1 - from, datagram[..length].to_vec()));
+            } else {
+                pass(1 - from, &datagram[..length], whom);
+            }
+        }
+        while held.front().is_some_and(|(due, ..)| *due <= Instant::now()) {
+            held.pop_front().into_iter().for_each(|(_, to, bytes)| pass(to, &bytes, whom));
+        }
+        if is_idle {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
 }

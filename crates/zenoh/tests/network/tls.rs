@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
-use tidepost::{CallError, Overflow};
+use tidepost::{CallError, Message, Overflow, TypeDescriptor, Untyped};
 use tidepost_zenoh::{Settings, Tls, check};
 
+use crate::shim::Overtaking;
 use crate::stage::{Domain, PATIENCE, until};
 
 /// All that ask for certificates, and are built in.
@@ -83,7 +84,37 @@ fn lets_in(protocol: &str) {
     let mut publisher = nodes[0].topic::<u64>("t").publisher(Overflow::Block).expect("the topic is ours");
     publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
     publisher.send(&7).expect("there is room");
-    assert_eq!(subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").map(|sample| *sample), Some(7));
+    let got = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").map(|sample| *sample);
+    assert_eq!(got, Some(7), "{protocol}: {:?}, {:?}", east.status(), west.status());
+}
+
+/// The fear: what is said on one stream of a connection overtakes what was said before it on another, and a message comes before its
+/// type does.
+#[cfg(feature = "quic")]
+#[test]
+fn nothing_overtakes_what_was_said_before_it() {
+    let domains = ["east", "west"].map(Domain::new);
+    let authority = Authority::new(&domains[0], "ours");
+    let east = domains[0].gateway(&listening("quic", &authority.signed("east", 4000)));
+    let address = east.addresses().swap_remove(0);
+    let address = address.trim_start_matches("quic/").split('?').next().unwrap_or_default();
+    let wire = Overtaking::to(address, Duration::from_millis(100));
+    let through = [format!("quic/{}", wire.address())];
+    let west = domains[1].gateway(&connecting(&through, &authority.signed("west", 4000)));
+    until("both see each other", || west.status().machines == ["east"] && east.status().machines == ["west"]);
+    let nodes = domains.each_ref().map(Domain::node);
+    for number in 0..12_u64 {
+        let topic = format!("t{number}");
+        let message_type = TypeDescriptor { name: format!("T{number}").into(), ..u64::descriptor() };
+        let mut subscriber = nodes[1].topic_dyn(&topic).subscriber().expect("any type will do");
+        let topic = nodes[0].topic_dyn(&topic).message_type(message_type);
+        let mut publisher = topic.publisher(Overflow::Block).expect("the topic is ours");
+        publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+        publisher.send(Untyped::new(&number.to_ne_bytes())).expect("there is room");
+        let got = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds");
+        let got = got.map(|sample| sample.to_vec());
+        assert_eq!(got, Some(number.to_ne_bytes().to_vec()), "{:?}, {:?}", east.status(), west.status());
+    }
 }
 
 #[test]
