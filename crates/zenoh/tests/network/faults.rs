@@ -2,6 +2,7 @@
 //! with it.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tidepost::{CallError, Event, Node, Overflow, Publisher, Subscriber};
@@ -189,9 +190,12 @@ impl Wired {
 
 /// Sends through a cut of this length; every number arrives or is counted as lost.
 pub fn every_number_is_accounted_for(wire: &mut impl Wire, cut: Duration) {
+    // A topic of its own: of one that was cut before, the last messages may still be on their way.
+    static CUTS: AtomicU32 = AtomicU32::new(0);
+    let topic = format!("cut{}", CUTS.fetch_add(1, Ordering::Relaxed));
     let nodes = wire.ends().map(Domain::node);
-    let mut publisher = publisher(&nodes[0], "t");
-    let mut subscriber = subscriber(&nodes[1], "t");
+    let mut publisher = publisher(&nodes[0], &topic);
+    let mut subscriber = subscriber(&nodes[1], &topic);
     each_arrives_once(&mut publisher, &mut [&mut subscriber]);
     let before = subscriber.lost();
     publisher.send(&0).expect("there is room");

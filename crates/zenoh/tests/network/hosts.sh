@@ -27,7 +27,7 @@ gateway() { # host, program, directory, and where it listens or whom it connects
     host=$1 program=$2 directory=$3
     shift 3
     # In the background a shell gives it no input; it ends with this namespace of processes.
-    nsenter --net="/run/netns/$host" "$program" run --machine "$host" --directory "$directory" "$@" 2>> "$directory/gateway.log" &
+    nsenter --net="/run/netns/$host" "$program" run --config "$directory/gateway.toml" --machine "$host" --directory "$directory" "$@" 2>> "$directory/gateway.log" &
     eval "pid_$host=$!"
 }
 gateway relay "$1" "$3" --listen tcp/10.9.1.1:7447 --listen tcp/10.9.2.1:7447
