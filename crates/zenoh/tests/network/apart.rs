@@ -6,7 +6,7 @@ use tidepost::{Node, Overflow, Publisher, Subscriber};
 
 use crate::program::start;
 use crate::shim::Shim;
-use crate::stage::{Domain, PATIENCE, until};
+use crate::stage::{Domain, PATIENCE, Running, until};
 
 const BULK: [&str; 4] = ["bulk/a", "bulk/b", "bulk/c", "bulk/d"];
 
@@ -32,35 +32,73 @@ fn flood(publishers: &mut [Publisher<[u8]>]) {
     }
 }
 
+/// A hub, and machines that are connected to it, one of them by a wire that can be cut. Hub and `near` have much to send to that one.
+struct Star {
+    bulk: [[Publisher<[u8]>; 4]; 2],
+    bulk_there: [Subscriber<[u8]>; 4],
+    /// Of hub, near, other and dead.
+    nodes: [Node; 4],
+    shim: Shim,
+    hub: Running,
+    gateways: Vec<Running>,
+    address: String,
+    // After whoever is in them.
+    domains: [Domain; 4],
+}
+
+impl Star {
+    fn new() -> Self {
+        let domains = ["hub", "near", "other", "dead"].map(Domain::new);
+        let hub = start(&domains[0], &["--machine", "hub", "--listen", "tcp/127.0.0.1:0"]);
+        let address = hub.expect("listening on ");
+        let shim = Shim::to(&address);
+        let connected = [("near", &address[..]), ("other", &address[..]), ("dead", shim.address())];
+        let connected = connected.into_iter().zip(&domains[1..]);
+        let gateways =
+            connected.map(|((machine, to), domain)| start(domain, &["--machine", machine, "--connect", to]));
+        let gateways = gateways.collect();
+        let nodes = domains.each_ref().map(Domain::node);
+        let bulk_there = bulk_subscribers(&nodes[3]);
+        let bulk = [&nodes[0], &nodes[1]].map(bulk_publishers);
+        Self { bulk, bulk_there, nodes, shim, hub, gateways, address, domains }
+    }
+
+    /// Cuts the wire, fills the link, and does something meanwhile.
+    fn when_cut(mut self, mut work: impl FnMut(&[Node; 4], &str)) {
+        self.shim.cut();
+        std::thread::scope(|scope| {
+            for bulk in &mut self.bulk {
+                scope.spawn(|| flood(bulk));
+            }
+            work(&self.nodes, &self.address);
+        });
+        self.hub.expect("machine `dead` is gone");
+        drop((self.bulk_there, self.gateways, self.domains));
+    }
+}
+
+fn numbers(topic: &str, from: &Node, to: &Node) -> (Publisher<u64>, Subscriber<u64>) {
+    let subscriber = to.topic::<u64>(topic).subscriber().expect("the types agree");
+    let publisher = from.topic::<u64>(topic).publisher(Overflow::Block).expect("the topic is ours");
+    (publisher, subscriber)
+}
+
+fn arrives(publisher: &mut Publisher<u64>, subscriber: &mut Subscriber<u64>) {
+    until("it arrives", || {
+        publisher.send(&0).expect("there is room");
+        subscriber.recv_timeout(Duration::from_millis(20)).expect("receiving succeeds").is_some()
+    });
+}
+
 /// The fear: who relays hands messages on where the engine reads from all links, and waits there for a link that is dead and full, while
 /// others, which it does not hear, are parted, and what they say to each other is lost. How long they are held up is printed.
 #[test]
 fn a_link_that_is_dead_and_full_costs_nobody_else_a_message() {
-    let domains = ["hub", "near", "other", "dead"].map(Domain::new);
-    let hub = start(&domains[0], &["--machine", "hub", "--listen", "tcp/127.0.0.1:0"]);
-    let address = hub.expect("listening on ");
-    let shim = Shim::to(&address);
-    let connected = [("near", &address[..]), ("other", &address[..]), ("dead", shim.address())];
-    let connected: Vec<_> = connected.into_iter().zip(&domains[1..]).collect();
-    let gateways = connected
-        .iter()
-        .map(|((machine, to), domain)| start(domain, &["--machine", machine, "--connect", to]));
-    let gateways: Vec<_> = gateways.collect();
-    let nodes = domains.each_ref().map(Domain::node);
-    let bulk_there = bulk_subscribers(&nodes[3]);
-    let mut bulk = [&nodes[0], &nodes[1]].map(bulk_publishers);
-    let mut there = nodes[2].topic::<u64>("t").subscriber().expect("the types agree");
-    let mut publisher = nodes[1].topic::<u64>("t").publisher(Overflow::Block).expect("the topic is ours");
+    let star = Star::new();
+    let (mut publisher, mut there) = numbers("t", &star.nodes[1], &star.nodes[2]);
     publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
-    until("it arrives", || {
-        publisher.send(&0).expect("there is room");
-        there.recv_timeout(Duration::from_millis(20)).expect("receiving succeeds").is_some()
-    });
-    shim.cut();
-    std::thread::scope(|scope| {
-        for bulk in &mut bulk {
-            scope.spawn(|| flood(bulk));
-        }
+    arrives(&mut publisher, &mut there);
+    star.when_cut(|_, _| {
         let (start, mut slowest) = (Instant::now(), Duration::ZERO);
         // Until the link has been given up, and longer than anybody has to be silent to be taken for gone.
         while start.elapsed() < Duration::from_secs(4) {
@@ -73,6 +111,24 @@ fn a_link_that_is_dead_and_full_costs_nobody_else_a_message() {
         }
         println!("others were held up for {slowest:?} at most");
     });
-    hub.expect("machine `dead` is gone");
-    drop((gateways, hub, bulk_there, shim));
+}
+
+/// The fear: what a machine says when it comes up is lost on one that has such a link, and never said again.
+#[test]
+fn machines_that_come_up_beside_a_link_that_is_dead_and_full_are_reached() {
+    Star::new().when_cut(|nodes, hub| {
+        let domains = ["late", "later"].map(Domain::new);
+        std::thread::sleep(Duration::from_millis(500));
+        let arguments = ["--machine", "late", "--listen", "tcp/127.0.0.1:0", "--connect", hub];
+        let late = start(&domains[0], &arguments);
+        let address = late.expect("listening on ");
+        let later = start(&domains[1], &["--machine", "later", "--connect", hub, "--connect", &address]);
+        let started = Instant::now();
+        for (topic, from, to) in [("late", &nodes[0], &domains[0]), ("later", &nodes[1], &domains[1])] {
+            let (mut publisher, mut there) = numbers(topic, from, &to.node());
+            arrives(&mut publisher, &mut there);
+        }
+        println!("reached after {:?}", started.elapsed());
+        drop((late, later));
+    });
 }
