@@ -8,6 +8,9 @@
 //! - **The engine is opened and closed on threads of our own**: opening panics on some threads, and closing a dead link takes ten
 //!   seconds, which nobody has to wait for.
 //! - **Reliable** means the engine's advanced publisher and subscriber: a plain one loses silently when a link is closed under it.
+//! - **Nothing waits for a link one behind the other**, which its congestion control `Block` does: when a link dies that several threads wait
+//!   for, the thread that sends over all links waits until each of them has waited as long as it may. With `Drop` one waits, and what comes
+//!   meanwhile is dropped for this link, and asked for again by whoever is behind it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +19,7 @@ use std::time::Duration;
 
 use zenoh::bytes::{Encoding, ZBytes};
 use zenoh::matching::MatchingStatus;
-use zenoh::qos::CongestionControl;
+use zenoh::qos::{CongestionControl, Priority};
 use zenoh::query::{ConsolidationMode, Querier, Query, QueryTarget, Reply};
 use zenoh::sample::{Locality, Sample, SampleKind};
 use zenoh::{Session, Wait};
@@ -466,14 +469,10 @@ impl Drop for Answering {
 
 impl Link for Zenoh {
     fn sink(&self, key: &str, quality: Quality, room: usize) -> Result<Arc<dyn Sink>, LinkError> {
-        let congestion = match quality {
-            Quality::Reliable { .. } | Quality::Newest => CongestionControl::Block,
-            Quality::Lossy => CongestionControl::Drop,
-        };
         let declared = self
             .session
             .declare_publisher(key.to_owned())
-            .congestion_control(congestion)
+            .congestion_control(CongestionControl::Drop)
             .allowed_destination(Locality::Remote)
             .advanced();
         let declared = match quality {
@@ -585,7 +584,8 @@ impl Link for Zenoh {
             .attachment(Some(frame.attachment))
             .target(target)
             .consolidation(ConsolidationMode::None)
-            .congestion_control(CongestionControl::Block)
+            .congestion_control(CongestionControl::Drop)
+            .priority(Priority::DataHigh)
             .allowed_destination(Locality::Remote)
             .timeout(timeout)
             .callback(move |reply| lock(&answering).take(reply))

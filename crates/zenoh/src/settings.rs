@@ -119,18 +119,23 @@ impl Settings {
         let lease_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
         let retry =
             json!({"period_init_ms": RETRY_MS.0, "period_max_ms": RETRY_MS.1, "period_increase_factor": 2.0});
-        // Parts of the lease: whoever waits for a link may be whoever reads from others, which would be taken for gone.
+        // Parts of the lease, together less than that: whoever waits for a link may be whoever reads from others, or keep from its work
+        // whoever sends over them, which would be taken for gone. The first that finds no room waits, so that whoever sends is held back by
+        // a link that is slower, and those behind it do not until there has been some.
         let part_us = |part: u128| u64::try_from(self.lease.as_micros() / part).unwrap_or(u64::MAX);
-        // Messages for others are handed on where all links are read from: those that find no room are dropped, and are asked for again by
-        // who misses them. The first of them waits for room, so that whoever sends is held back by a link that is slower, and those behind
-        // it do not until there has been some, so that a dead one holds nobody up for long. In a queue of their own, as whoever waits for
-        // room in one keeps everybody from it. What has a priority that somebody has chosen keeps it.
-        let relayed = json!({
-            "flows": ["ingress"],
-            "messages": ["put", "delete"],
-            "qos": { "priority": "data" },
-            "overwrite": { "congestion_control": "drop", "priority": "data_low" },
-        });
+        // Messages for others are handed on where all links are read from, in a queue of their own, as whoever waits for room in one keeps
+        // everybody from it; so are questions, which would otherwise wait behind all messages. (Answers go as their questions came.) What
+        // has a priority that somebody has chosen keeps it.
+        let moved = |messages: &[&str], flow: &str, priority: &str| {
+            json!({
+                "flows": [flow],
+                "messages": messages,
+                "qos": { "priority": "data" },
+                "overwrite": { "congestion_control": "drop", "priority": priority },
+            })
+        };
+        let moved =
+            [moved(&["put", "delete"], "ingress", "data_low"), moved(&["query"], "egress", "data_high")];
         let mut settings = vec![
             ("mode", json!(self.mode())),
             ("listen/endpoints", json!(self.listens())),
@@ -149,7 +154,11 @@ impl Settings {
             ("transport/link/tx/keep_alive", json!(4)),
             ("transport/link/tx/queue/congestion_control/block/wait_before_close", json!(part_us(2))),
             ("transport/link/tx/queue/congestion_control/drop/wait_before_drop", json!(part_us(4))),
-            ("qos/network", json!([relayed])),
+            (
+                "transport/link/tx/queue/congestion_control/drop/max_wait_before_drop_fragments",
+                json!(part_us(2)),
+            ),
+            ("qos/network", json!(moved)),
             ("transport/link/rx/max_message_size", json!(self.message_bytes_max.saturating_add(1 << 16))),
             ("transport/shared_memory/enabled", json!(false)),
         ];
@@ -246,12 +255,16 @@ mod tests {
             let config = settings.to_config().expect("the engine knows them");
             assert_eq!(config.get_json("scouting/multicast/enabled").expect("it is there"), "false");
             assert_eq!(config.get_json("transport/link/tx/lease").expect("it is there"), "2000");
-            let block = "transport/link/tx/queue/congestion_control/block/wait_before_close";
-            assert_eq!(config.get_json(block).expect("it is there"), "1000000", "half of that");
-            let drop = "transport/link/tx/queue/congestion_control/drop/wait_before_drop";
-            assert_eq!(config.get_json(drop).expect("it is there"), "500000", "a quarter of it");
-            let relayed = config.get_json("qos/network").expect("it is there");
-            assert!(relayed.contains("drop"), "{relayed}");
+            for (wait, due) in [
+                ("block/wait_before_close", "1000000"),
+                ("drop/wait_before_drop", "500000"),
+                ("drop/max_wait_before_drop_fragments", "1000000"),
+            ] {
+                let path = format!("transport/link/tx/queue/congestion_control/{wait}");
+                assert_eq!(config.get_json(&path).expect("it is there"), due, "a part of the lease: {wait}");
+            }
+            let moved = config.get_json("qos/network").expect("it is there");
+            assert!(moved.contains("data_low") && moved.contains("data_high"), "{moved}");
         }
     }
 
