@@ -84,7 +84,8 @@ pub enum Quality {
 
 /// Sends frames under one key.
 pub trait Sink: fmt::Debug + Send + Sync {
-    /// Queues a frame. Waits for nobody; where frames may be lost, and a link is full, 50 ms at most before this one is.
+    /// Queues a frame. Waits for nobody; where frames may be lost, and a link is full, no longer than a part of its lease before this one
+    /// is, and those behind it at once.
     fn try_send(&self, frame: Frame) -> Sent;
     /// Sends a frame on this thread if nothing waits before it, which may have to wait for the link for as long as that takes; queues
     /// it otherwise. `settled` is called when nothing that is sent later can come before it.
