@@ -33,9 +33,12 @@ pub struct Arguments {
     /// Rounds, in each of which every way has its turn.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Instead, what so many machines at one router cost, one number after the other.
+    /// Instead, what so many machines cost, one number after the other.
     #[arg(long, value_delimiter = ',')]
     machines: Vec<usize>,
+    /// So many routers stand between those machines, in line, each with as many of them.
+    #[arg(long, default_value_t = 1)]
+    routers: usize,
     /// Instead, how fast local messages are beside gateways that are busy, on processors of their own.
     #[arg(long)]
     beside: bool,
@@ -54,7 +57,7 @@ struct Figures {
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     if !arguments.machines.is_empty() {
-        return scale::run(&arguments.machines);
+        return scale::run(&arguments.machines, arguments.routers);
     }
     if arguments.beside {
         return beside::run(arguments.rounds);

@@ -1,4 +1,4 @@
-//! Many machines at one router: how long they take to see each other, what each costs, and how a message reaches all of them.
+//! Many machines at one router, or at several in line: how long they take to see each other, what each costs, and how a message reaches all of them.
 
 use std::time::{Duration, Instant};
 
@@ -41,27 +41,49 @@ impl Machine {
     }
 }
 
-/// Measures, for each number of machines.
-pub fn run(numbers: &[usize]) -> Result<(), Failure> {
+/// Routers in line, each of which is connected to the one before it.
+struct Line {
+    routers: Vec<Gateway>,
+    addresses: Vec<String>,
+    _places: Vec<Place>,
+}
+
+impl Line {
+    fn start(length: usize) -> Result<Self, Failure> {
+        let (mut routers, mut addresses, mut places) = (Vec::new(), Vec::<String>::new(), Vec::new());
+        for index in 0..length {
+            let place = Place::new(&format!("router-{index}"))?;
+            let mut arguments = vec!["--listen", "tcp/127.0.0.1:0"];
+            arguments.extend(addresses.last().into_iter().flat_map(|before| ["--connect", before.as_str()]));
+            let (router, mut said) = Gateway::start(place.path(), &format!("router{index}"), &arguments)?;
+            let address = hear(&mut said, "listening on ")?;
+            drain(said);
+            addresses.push(address);
+            routers.push(router);
+            places.push(place);
+        }
+        Ok(Self { routers, addresses, _places: places })
+    }
+}
+
+/// Measures, for each number of machines, at so many routers in line.
+pub fn run(numbers: &[usize], routers: usize) -> Result<(), Failure> {
     println!(
         "machines   all see all   one to all   idle, each      gateway            router\n\
          {:<10} {:>11}   {:>10}   {:>10}      {:<16}   {:<16}",
         "", "s", "ms", "B/s", "MiB, threads", "MiB, threads"
     );
-    numbers.iter().try_for_each(|number| measure((*number).max(2)))
+    numbers.iter().try_for_each(|number| measure((*number).max(2), routers.max(1)))
 }
 
-fn measure(number: usize) -> Result<(), Failure> {
-    let place = Place::new("router")?;
-    let (router, mut said) = Gateway::start(place.path(), "router", &["--listen", "tcp/127.0.0.1:0"])?;
-    let address = hear(&mut said, "listening on ")?;
-    drain(said);
+fn measure(number: usize, routers: usize) -> Result<(), Failure> {
+    let line = Line::start(routers)?;
     let start = Instant::now();
-    let mut machines: Vec<Machine> =
-        (0..number).map(|index| Machine::start(index, &address)).collect::<Result<_, _>>()?;
+    let at = |index: usize| Machine::start(index, &line.addresses[index % routers]);
+    let mut machines: Vec<Machine> = (0..number).map(at).collect::<Result<_, _>>()?;
     for machine in &mut machines {
-        // The others and the router.
-        while machine.sees()? < number {
+        // The others and the routers.
+        while machine.sees()? < number - 1 + routers {
             if start.elapsed() > PATIENCE {
                 return Err("they do not see each other".into());
             }
@@ -74,7 +96,7 @@ fn measure(number: usize) -> Result<(), Failure> {
     std::thread::sleep(IDLE);
     let idle = (loopback_bytes()? - before) as f64 / IDLE.as_secs_f64() / number as f64;
     let (size, threads) = weight(&machines[number / 2].gateway)?;
-    let (router_size, router_threads) = weight(&router)?;
+    let (router_size, router_threads) = weight(&line.routers[0])?;
     println!(
         "{number:<10} {seen_s:>11.1}   {to_all_ms:>10.2}   {idle:>10.0}      {size:>5.1}, {threads:<9}   {router_size:>5.1}, {router_threads}"
     );

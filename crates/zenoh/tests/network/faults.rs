@@ -1,6 +1,7 @@
 //! The fears: a message that is lost without a word, one that comes twice, one that goes in circles, and a machine that takes others down
 //! with it.
 
+use std::net::TcpListener;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -242,6 +243,32 @@ fn nothing_is_lost_silently_in_a_cut_shorter_than_the_lease() {
 #[test]
 fn nothing_is_lost_silently_in_a_cut_longer_than_the_lease() {
     every_number_is_accounted_for(&mut Wired::new(), Duration::from_secs(5));
+}
+
+/// The fear: whoever cannot connect tries again at once, for ever, or gives up.
+#[test]
+fn each_attempt_to_connect_is_later_than_the_one_before() {
+    let door = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    let address = format!("tcp/{}", door.local_addr().expect("it is bound"));
+    let domains = ["east", "west"].map(Domain::new);
+    let settings = Settings { connect: vec![address.clone()], ..Settings::default() };
+    let west = domains[1].gateway(&settings);
+    let mut attempts = Vec::new();
+    for stream in door.incoming().take(6) {
+        // Who is there does not speak, and hangs up.
+        drop(stream.expect("somebody connects"));
+        attempts.push(Instant::now());
+    }
+    drop(door);
+    let pauses: Vec<_> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    println!("pauses: {pauses:?}");
+    // A busy machine makes them longer, and none shorter, but for when the one before was seen.
+    let due = [100, 200, 400, 800, 1600].map(|ms| Duration::from_millis(ms) * 3 / 4);
+    assert!(pauses.iter().zip(due).all(|(pause, due)| *pause >= due), "{pauses:?}");
+    let east = domains[0].gateway(&Settings { listen: vec![address], ..Settings::default() });
+    until("both see each other", || {
+        [&east, &west].iter().all(|gateway| gateway.status().machines.len() == 1)
+    });
 }
 
 /// The fear: a program that ends waits for a network that is dead. How long it takes is printed. In a process of its own: all links of
