@@ -50,7 +50,7 @@ models() {
     fi
     check_models
 }
-check_models() { RUSTFLAGS="--cfg loom" cargo test --release --locked --target-dir target/loom --lib model; }
+check_models() { RUSTFLAGS="--cfg loom" cargo test --profile optimised --locked --target-dir target/loom --lib model; }
 demo() { cargo run --profile optimised --locked -- demo; }
 
 # Most tests wait for processes of theirs most of the time. Meanwhile this, which yields to everything else, builds what later stages

@@ -336,6 +336,24 @@ fn two_gateways_close_on_a_dead_link() {
     drop((server, consumer, bulk_there, late, shim, nodes, domains));
 }
 
+/// The fear: what finds no room on a link that is merely slow is dropped. It is more than the sockets take, and less than may wait.
+#[test]
+fn a_wire_that_carries_little_holds_back_and_loses_nothing() {
+    let wired = Wired::new();
+    let nodes = wired.domains.each_ref().map(Domain::node);
+    let mut subscriber = nodes[1].topic::<[u8]>("t").subscriber().expect("the types agree");
+    let mut publisher = nodes[0].topic::<[u8]>("t").publisher(Overflow::Block).expect("it is ours");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    wired.shim.delay(Duration::from_millis(20));
+    for number in 0..240 {
+        publisher.send(&[number; 64 << 10]).expect("the network holds nobody up");
+    }
+    for number in 0..240 {
+        let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
+        assert_eq!((sample[0], sample.len(), sample.lost()), (number, 64 << 10, 0));
+    }
+}
+
 #[test]
 fn a_slow_wire_delays_and_loses_nothing() {
     let wired = Wired::new();
