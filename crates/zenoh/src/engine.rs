@@ -8,9 +8,10 @@
 //! - **The engine is opened and closed on threads of our own**: opening panics on some threads, and closing a dead link takes ten
 //!   seconds, which nobody has to wait for.
 //! - **Reliable** means the engine's advanced publisher and subscriber: a plain one loses silently when a link is closed under it.
-//! - **Nothing waits for a link one behind the other**, which its congestion control `Block` does: when a link dies that several threads wait
-//!   for, the thread that sends over all links waits until each of them has waited as long as it may. With `Drop` one waits, and what comes
-//!   meanwhile is dropped for this link, and asked for again by whoever is behind it.
+//! - **Messages do not wait for a link one behind the other**, which congestion control `Block` has them do: when a link dies that several
+//!   threads wait for, the thread that sends over all links waits until each of them has waited as long as it may. With `Drop` one waits,
+//!   and what comes meanwhile is dropped for this link, and asked for again by whoever is behind it. Questions and answers, which nobody
+//!   asks for again, are not dropped, and have a queue of their own, which is seldom full.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,8 +36,9 @@ use crate::link::{
 use crate::room::{Room, Taken, Weighed};
 use crate::settings::Settings;
 
-/// How often a sender of states says which value was its last, so that whoever missed it asks for it.
-const HEARTBEAT: Duration = Duration::from_millis(250);
+/// How often a sender of states says which value was its last, so that whoever missed it asks for it. Again and again, as that may be missed
+/// too.
+const HEARTBEAT: Duration = Duration::from_millis(500);
 /// How often a receiver asks each sender that it has heard of whether there is more. A sender's own word would do with less, but whoever hears
 /// that word before a message asks for all that is kept, and gets what was sent before it came, or what another gateway has had.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -269,7 +271,7 @@ impl Waiting {
 
 /// How frames are sent.
 enum Way {
-    /// At once: a publisher that drops what finds no room waits for nobody.
+    /// At once: a publisher that drops what finds no room waits for a part of the lease, if at all.
     Direct(Box<Sending>),
     /// In turn, as whoever sends may have to wait.
     InTurn(Arc<Waiting>),
@@ -481,7 +483,7 @@ impl Link for Zenoh {
                 .sample_miss_detection(MissDetectionConfig::default()),
             Quality::Newest => declared
                 .cache(CacheConfig::default().max_samples(1))
-                .sample_miss_detection(MissDetectionConfig::default().sporadic_heartbeat(HEARTBEAT))
+                .sample_miss_detection(MissDetectionConfig::default().heartbeat(HEARTBEAT))
                 .publisher_detection(),
             Quality::Lossy => declared,
         };
@@ -572,9 +574,11 @@ impl Link for Zenoh {
         timeout: Duration,
         on_answer: OnAnswer,
     ) -> Result<(), LinkError> {
-        let target = match whom {
-            Whom::One => QueryTarget::BestMatching,
-            Whom::All => QueryTarget::All,
+        let (target, priority) = match whom {
+            Whom::One => (QueryTarget::BestMatching, Priority::DataHigh),
+            Whom::All => (QueryTarget::All, Priority::DataHigh),
+            // As what is relayed, which is the last.
+            Whom::AllBehind => (QueryTarget::All, Priority::DataLow),
         };
         let answering = Mutex::new(Answering { on_answer, encodings: Encodings::default() });
         self.session
@@ -584,8 +588,8 @@ impl Link for Zenoh {
             .attachment(Some(frame.attachment))
             .target(target)
             .consolidation(ConsolidationMode::None)
-            .congestion_control(CongestionControl::Drop)
-            .priority(Priority::DataHigh)
+            .congestion_control(CongestionControl::Block)
+            .priority(priority)
             .allowed_destination(Locality::Remote)
             .timeout(timeout)
             .callback(move |reply| lock(&answering).take(reply))

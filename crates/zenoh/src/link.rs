@@ -154,6 +154,8 @@ pub enum Whom {
     One,
     /// All of them.
     All,
+    /// All of them, behind the messages that have been sent.
+    AllBehind,
 }
 
 /// Something that is declared as long as it is kept.

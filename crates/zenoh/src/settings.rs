@@ -124,18 +124,17 @@ impl Settings {
         // a link that is slower, and those behind it do not until there has been some.
         let part_us = |part: u128| u64::try_from(self.lease.as_micros() / part).unwrap_or(u64::MAX);
         // Messages for others are handed on where all links are read from, in a queue of their own, as whoever waits for room in one keeps
-        // everybody from it; so are questions, which would otherwise wait behind all messages. (Answers go as their questions came.) What
-        // has a priority that somebody has chosen keeps it.
-        let moved = |messages: &[&str], flow: &str, priority: &str| {
-            json!({
-                "flows": [flow],
-                "messages": messages,
-                "qos": { "priority": "data" },
-                "overwrite": { "congestion_control": "drop", "priority": priority },
-            })
-        };
-        let moved =
-            [moved(&["put", "delete"], "ingress", "data_low"), moved(&["query"], "egress", "data_high")];
+        // everybody from it; so are questions, which would otherwise wait behind all messages, and which are not dropped. (Answers go as
+        // their questions came.) What has a priority that somebody has chosen keeps it.
+        let moved = |messages: &[&str], flow: &str, overwrite: Value| json!({"flows": [flow], "messages": messages, "qos": {"priority": "data"}, "overwrite": overwrite});
+        let moved = [
+            moved(
+                &["put", "delete"],
+                "ingress",
+                json!({"congestion_control": "drop", "priority": "data_low"}),
+            ),
+            moved(&["query"], "egress", json!({"priority": "data_high"})),
+        ];
         let mut settings = vec![
             ("mode", json!(self.mode())),
             ("listen/endpoints", json!(self.listens())),

@@ -152,17 +152,18 @@ impl Context {
         Ok(vec![own, watched, timed])
     }
 
-    /// Asks all who answer, in a thread of its own: the link may take its time to take the question. That it could not be asked is an end
+    /// Asks those who answer, in a thread of its own: the link may take its time to take the question. That it could not be asked is an end
     /// without an answer.
-    pub(super) fn ask_all_aside(
+    pub(super) fn ask_aside(
         &self,
+        whom: Whom,
         key: String,
         frame: Frame,
         timeout: Duration,
         on_answer: OnAnswer,
     ) -> std::io::Result<()> {
         let link = Arc::clone(&self.link);
-        let ask = move || drop(link.ask(Whom::All, &key, frame, timeout, on_answer));
+        let ask = move || drop(link.ask(whom, &key, frame, timeout, on_answer));
         std::thread::Builder::new().name("tidepost-ask".to_owned()).spawn(ask).map(drop)
     }
 

@@ -14,7 +14,7 @@ use tidepost::Pattern;
 use super::context::Context;
 use super::heard::{GOT, HAS_COME, HAS_NOT_COME};
 use super::port::PortError;
-use crate::link::{Answer, Frame};
+use crate::link::{Answer, Frame, Whom};
 
 /// How long after something was sent it is asked for, and again if nobody knows.
 const ASK_AFTER: Duration = Duration::from_secs(2);
@@ -134,7 +134,7 @@ fn ask(context: &Arc<Context>, pattern: Pattern, name: &str) -> Result<Arc<Mutex
     });
     let key = context.key_at(GOT, "*", pattern, name)?;
     let frame = Frame { payload: context.domain.to_string().into_bytes(), ..Frame::default() };
-    context.ask_all_aside(key, frame, ANSWER_TIMEOUT, on_answer)?;
+    context.ask_aside(Whom::AllBehind, key, frame, ANSWER_TIMEOUT, on_answer)?;
     Ok(said)
 }
 

@@ -15,7 +15,7 @@ use super::heard::Heard;
 use super::port::{Counters, PortError};
 use super::worker::{Running, SLICE, Stop, Worker};
 use crate::envelope::{DomainId, Envelope, Sender};
-use crate::link::{Answer, Arrived, Frame, Quality, Source, Waited};
+use crate::link::{Answer, Arrived, Frame, Quality, Source, Waited, Whom};
 use crate::room::Room;
 
 /// How long those who have sent before may take to say what they keep.
@@ -210,7 +210,7 @@ impl<I: Intake> Taking<I> {
             // Whoever asked may have given up.
             Answer::End => drop(over.send(())),
         });
-        self.context.ask_all_aside(self.key.clone(), Frame::default(), HISTORY_TIMEOUT, on_answer)?;
+        self.context.ask_aside(Whom::All, self.key.clone(), Frame::default(), HISTORY_TIMEOUT, on_answer)?;
         // The engine ends what it cannot end in time a little later.
         let deadline = Instant::now() + 2 * HISTORY_TIMEOUT;
         while !stop.is_set()

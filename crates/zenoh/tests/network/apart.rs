@@ -73,7 +73,8 @@ impl Star {
             work(&self.nodes, &self.address);
         });
         self.hub.expect("machine `dead` is gone");
-        drop((self.bulk_there, self.gateways, self.domains));
+        drop((self.bulk, self.bulk_there, self.nodes, self.hub, self.gateways));
+        drop(self.domains);
     }
 }
 
@@ -98,14 +99,16 @@ fn a_link_that_is_dead_and_full_costs_nobody_else_a_message() {
     let (mut publisher, mut there) = numbers("t", &star.nodes[1], &star.nodes[2]);
     publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
     arrives(&mut publisher, &mut there);
+    while there.recv_timeout(Duration::from_millis(500)).expect("receiving succeeds").is_some() {}
     star.when_cut(|_, _| {
-        let (start, mut slowest) = (Instant::now(), Duration::ZERO);
+        let (start, mut slowest, mut number) = (Instant::now(), Duration::ZERO, 0);
         // Until the link has been given up, and longer than anybody has to be silent to be taken for gone.
         while start.elapsed() < Duration::from_secs(4) {
             let sent = Instant::now();
-            publisher.send(&0).expect("there is room");
+            number += 1;
+            publisher.send(&number).expect("there is room");
             let sample = there.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
-            assert_eq!(sample.lost(), 0, "after {:?}", start.elapsed());
+            assert_eq!((*sample, sample.lost()), (number, 0), "after {:?}", start.elapsed());
             slowest = slowest.max(sent.elapsed());
             std::thread::sleep(Duration::from_millis(5));
         }
