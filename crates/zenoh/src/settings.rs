@@ -152,10 +152,10 @@ impl Settings {
             ("transport/link/tx/lease", json!(lease_ms)),
             ("transport/link/tx/keep_alive", json!(4)),
             ("transport/link/tx/queue/congestion_control/block/wait_before_close", json!(part_us(2))),
-            ("transport/link/tx/queue/congestion_control/drop/wait_before_drop", json!(part_us(4))),
+            ("transport/link/tx/queue/congestion_control/drop/wait_before_drop", json!(part_us(2))),
             (
                 "transport/link/tx/queue/congestion_control/drop/max_wait_before_drop_fragments",
-                json!(part_us(2)),
+                json!(part_us(4)),
             ),
             ("qos/network", json!(moved)),
             ("transport/link/rx/max_message_size", json!(self.message_bytes_max.saturating_add(1 << 16))),
@@ -256,8 +256,8 @@ mod tests {
             assert_eq!(config.get_json("transport/link/tx/lease").expect("it is there"), "2000");
             for (wait, due) in [
                 ("block/wait_before_close", "1000000"),
-                ("drop/wait_before_drop", "500000"),
-                ("drop/max_wait_before_drop_fragments", "1000000"),
+                ("drop/wait_before_drop", "1000000"),
+                ("drop/max_wait_before_drop_fragments", "500000"),
             ] {
                 let path = format!("transport/link/tx/queue/congestion_control/{wait}");
                 assert_eq!(config.get_json(&path).expect("it is there"), due, "a part of the lease: {wait}");
