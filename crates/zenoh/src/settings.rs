@@ -126,14 +126,13 @@ impl Settings {
         // Messages for others are handed on where all links are read from, in a queue of their own, as whoever waits for room in one keeps
         // everybody from it; so are questions, which would otherwise wait behind all messages, and which are not dropped. (Answers go as
         // their questions came.) What has a priority that somebody has chosen keeps it.
-        let moved = |messages: &[&str], flow: &str, overwrite: Value| json!({"flows": [flow], "messages": messages, "qos": {"priority": "data"}, "overwrite": overwrite});
         let moved = [
-            moved(
+            overwritten(
                 &["put", "delete"],
                 "ingress",
                 json!({"congestion_control": "drop", "priority": "data_low"}),
             ),
-            moved(&["query"], "egress", json!({"priority": "data_high"})),
+            overwritten(&["query"], "egress", json!({"priority": "data_high"})),
         ];
         let mut settings = vec![
             ("mode", json!(self.mode())),
@@ -183,6 +182,11 @@ impl Settings {
         }
         Ok(config)
     }
+}
+
+/// What of the usual priority is sent, or taken in, with others of the engine's qualities than it came with.
+fn overwritten(messages: &[&str], flow: &str, qualities: Value) -> Value {
+    json!({"flows": [flow], "messages": messages, "qos": {"priority": "data"}, "overwrite": qualities})
 }
 
 /// Addresses, with QUIC's streams for each priority turned off: what is said on one overtakes what was said before it on another, so that

@@ -36,7 +36,7 @@ pub struct Arguments {
     /// Instead, what so many machines cost, one number after the other.
     #[arg(long, value_delimiter = ',')]
     machines: Vec<usize>,
-    /// So many routers stand between those machines, in line, each with as many of them.
+    /// So many routers stand between those machines, in line; the machines are spread evenly over them.
     #[arg(long, default_value_t = 1)]
     routers: usize,
     /// Instead, how fast local messages are beside gateways that are busy, on processors of their own.

@@ -35,15 +35,15 @@ fn flood(publishers: &mut [Publisher<[u8]>]) {
 /// A hub, and machines that are connected to it, one of them by a wire that can be cut. Hub and `near` have much to send to that one.
 struct Star {
     bulk: [[Publisher<[u8]>; 4]; 2],
-    bulk_there: [Subscriber<[u8]>; 4],
+    _bulk_there: [Subscriber<[u8]>; 4],
     /// Of hub, near, other and dead.
     nodes: [Node; 4],
     shim: Shim,
     hub: Running,
-    gateways: Vec<Running>,
+    _gateways: Vec<Running>,
     address: String,
     // After whoever is in them.
-    domains: [Domain; 4],
+    _domains: [Domain; 4],
 }
 
 impl Star {
@@ -60,7 +60,16 @@ impl Star {
         let nodes = domains.each_ref().map(Domain::node);
         let bulk_there = bulk_subscribers(&nodes[3]);
         let bulk = [&nodes[0], &nodes[1]].map(bulk_publishers);
-        Self { bulk, bulk_there, nodes, shim, hub, gateways, address, domains }
+        Self {
+            bulk,
+            _bulk_there: bulk_there,
+            nodes,
+            shim,
+            hub,
+            _gateways: gateways,
+            address,
+            _domains: domains,
+        }
     }
 
     /// Cuts the wire, fills the link, and does something meanwhile.
@@ -73,8 +82,6 @@ impl Star {
             work(&self.nodes, &self.address);
         });
         self.hub.expect("machine `dead` is gone");
-        drop((self.bulk, self.bulk_there, self.nodes, self.hub, self.gateways));
-        drop(self.domains);
     }
 }
 

@@ -239,15 +239,19 @@ fn all_who_answer_are_asked_if_all_are_to_be() {
         link.serve("realm/all", Box::new(move |question| question.answer(frame(name)))).expect("it may")
     };
     let kept = (serve(&other, b"other"), serve(&third, b"third"));
-    until("both answer", || {
-        let answers = ask(&one, Whom::All, "realm/all", b"");
-        let mut names: Vec<_> = answers
-            .into_iter()
-            .filter_map(|answer| if let Answer::Frame(frame) = answer { Some(frame.payload) } else { None })
-            .collect();
-        names.sort();
-        names == [b"other", b"third"]
-    });
+    for whom in [Whom::All, Whom::AllBehind] {
+        until("both answer", || {
+            let answers = ask(&one, whom, "realm/all", b"");
+            let mut names: Vec<_> = answers
+                .into_iter()
+                .filter_map(
+                    |answer| if let Answer::Frame(frame) = answer { Some(frame.payload) } else { None },
+                )
+                .collect();
+            names.sort();
+            names == [b"other", b"third"]
+        });
+    }
     assert_eq!(ask(&one, Whom::One, "realm/all", b"").len(), 2, "one answer, and the end");
     drop(kept);
 }
