@@ -75,12 +75,17 @@ impl ClientLane {
         Self { client, sender, notes, kept, is_gone, told_ms: 0, next_answered: 0 }
     }
 
-    /// The client's word about a call.
-    fn note(&mut self, note: u16) -> u64 {
+    /// The client's notes: none before it reads our answers, and if it went before anybody looked.
+    fn notes(&mut self) -> Option<&CursorMemory> {
         if self.notes.is_none() {
             self.notes = self.sender.shared().notes();
         }
-        self.notes.as_ref().map_or(0, |notes| note_of(notes, note))
+        self.notes.as_ref()
+    }
+
+    /// The client's word about a call.
+    fn note(&mut self, note: u16) -> u64 {
+        self.notes().map_or(0, |notes| note_of(notes, note))
     }
 
     /// Sends an answer, if there is room now; whether there was.
@@ -112,17 +117,20 @@ impl ClientLane {
         }
     }
 
-    /// Keeps an answer; `false` if more are kept than the client may have calls.
-    fn keep(&mut self, kept: Kept) -> bool {
-        let _ = self.note(kept.note);
-        let Some(notes) = &self.notes else { return false };
-        let most = notes.notes();
-        self.kept.push_back(kept);
-        if self.kept.len() > most {
-            // Those that nobody waits for any more need not be sent.
-            self.kept.retain(|kept| !head::is_over(note_of(notes, kept.note), kept.head.number));
+    /// Keeps an answer; `None` if the client has gone, so that nothing comes free any more, and `false` if more are kept than it
+    /// may have calls.
+    fn keep(&mut self, kept: Kept) -> Option<bool> {
+        if self.sender.shared().is_over() {
+            return None;
         }
-        self.kept.len() <= most
+        let most = self.notes()?.notes();
+        let Self { kept: waiting, notes: Some(notes), .. } = self else { return None };
+        waiting.push_back(kept);
+        if waiting.len() > most {
+            // Those that nobody waits for any more need not be sent.
+            waiting.retain(|kept| !head::is_over(note_of(notes, kept.note), kept.head.number));
+        }
+        Some(waiting.len() <= most)
     }
 }
 
@@ -560,12 +568,15 @@ impl ServerCore {
     #[cold]
     fn keep(&mut self, due: &Due, head: AnswerHead, bytes: &[u8]) -> Result<(), AnswerError> {
         self.receiver.check_process()?;
-        let Some(lane) = self.lane(due) else { return Err(self.gone()) };
-        if lane.keep(Kept { head, note: due.head.note, bytes: bytes.into() }) {
-            return Ok(());
+        let kept = Kept { head, note: due.head.note, bytes: bytes.into() };
+        match self.lane(due).and_then(|lane| lane.keep(kept)) {
+            Some(true) => return Ok(()),
+            Some(false) => {
+                let violation = Violation("it asks for more than it takes answers to".to_owned());
+                self.receiver.shared().node.shared().accuse(due.client.node(), &violation);
+            }
+            None => {}
         }
-        let violation = Violation("it asks for more than it takes answers to".to_owned());
-        self.receiver.shared().node.shared().accuse(due.client.node(), &violation);
         Err(self.gone())
     }
 

@@ -209,6 +209,21 @@ fn a_request_that_was_given_up_before_it_was_seen_is_passed_over() {
     assert_eq!(scene.server.passed_over(), 1);
 }
 
+/// The fear: a client that asked and went at once is called one that asks for more than it takes answers to.
+#[test]
+fn a_client_that_went_before_its_server_looked_is_gone_and_no_more() {
+    let mut scene = Scene::new("went");
+    assert_eq!(scene.server.clients(), 1);
+    scene.client.send(&1, PATIENCE).expect("there is room");
+    let next = scene.here.service("service").client().expect("the types agree");
+    drop(std::mem::replace(&mut scene.client, next));
+    until(|| scene.server.core.first_lane().is_over());
+    let request = scene.server.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it comes");
+    let error = request.answer(&1).expect_err("nobody is there");
+    assert!(matches!(error, super::AnswerError::ClientGone { .. }), "{error}");
+    assert_eq!(scene.there.violations(), (0, None));
+}
+
 #[test]
 fn streams_that_are_no_lanes_or_lose_messages_are_refused() {
     let scene = Scene::new("no-lane");
