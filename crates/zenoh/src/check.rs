@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::Zenoh;
 use crate::envelope::now_ns;
-use crate::link::{Link, LinkError, ask_one};
+use crate::link::{Frame, Link, LinkError, ask_one};
 use crate::settings::Settings;
 
 /// How long others may take to show themselves.
@@ -92,7 +92,7 @@ pub fn check(settings: &Settings, realm: &str) -> Result<CheckReport, LinkError>
 fn ask_time(link: &Zenoh, realm: &str, domain: &str, machine: String) -> GatewayReport {
     let asked = (0..QUESTIONS).filter_map(|_| {
         let (start, start_ns) = (Instant::now(), now_ns());
-        let frame = ask_one(link, &time_key(realm, domain), ANSWER).ok()??;
+        let frame = ask_one(link, &time_key(realm, domain), Frame::default(), ANSWER).ok()??;
         let (took, their_ns) = (start.elapsed(), u64::from_le_bytes(frame.payload.try_into().ok()?));
         let half_ns = u64::try_from(took.as_nanos() / 2).unwrap_or(u64::MAX);
         Some((took, their_ns.wrapping_sub(start_ns.wrapping_add(half_ns)).cast_signed()))

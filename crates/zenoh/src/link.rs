@@ -236,8 +236,13 @@ pub trait Asking: fmt::Debug + Send + Sync {
 ///
 /// # Errors
 /// [`LinkError`]
-pub fn ask_one(link: &dyn Link, key: &str, timeout: Duration) -> Result<Option<Frame>, LinkError> {
-    let answers = ask(link, Whom::One, key, Frame::default(), timeout)?;
+pub fn ask_one(
+    link: &dyn Link,
+    key: &str,
+    frame: Frame,
+    timeout: Duration,
+) -> Result<Option<Frame>, LinkError> {
+    let answers = ask(link, Whom::One, key, frame, timeout)?;
     // The engine ends what it cannot end in time a little later.
     Ok(match answers.recv_timeout(2 * timeout) {
         Ok(Answer::Frame(frame)) => Some(frame),

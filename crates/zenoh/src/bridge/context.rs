@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tidepost::{EndpointId, Node, Overflow, Pattern, StateError, StateWriter, TypeDescriptor};
 
+use super::firsts::Firsts;
 use super::remotes::Remotes;
 use super::status::{Crossing, Status};
 use super::{BridgeError, BridgeOptions, NODE_NAME};
@@ -39,6 +40,7 @@ pub(crate) struct Context {
     pub(crate) options: BridgeOptions,
     pub(crate) domain: DomainId,
     pub(crate) remotes: Arc<Remotes>,
+    pub(super) firsts: Arc<Firsts>,
     /// Types whose messages go out: their encodings, and the queryables that say what they are.
     told: Mutex<HashMap<TypeDescriptor, Told>>,
     /// Types that have come in, or of which nobody has said what they are.
@@ -80,8 +82,8 @@ impl Context {
     pub(super) fn new(node: Node, link: SharedLink, options: BridgeOptions) -> Result<Self, BridgeError> {
         let domain = domain_id(&node);
         let remotes = Arc::new(Remotes::new(domain, options.directory.clone()));
-        let (told, known, said, looking) = Default::default();
-        Ok(Self { node, link, options, domain, remotes, told, known, said, looking })
+        let (firsts, told, known, said, looking) = Default::default();
+        Ok(Self { node, link, options, domain, remotes, firsts, told, known, said, looking })
     }
 
     /// The key of a name.
@@ -149,7 +151,7 @@ impl Context {
             &time_key(&self.options.realm, &self.domain.to_string()),
             Box::new(move |question| question.answer(Frame { payload: time(), ..Frame::default() })),
         )?;
-        Ok(vec![own, watched, timed])
+        Ok(vec![own, watched, timed, self.firsts.serve(self)?])
     }
 
     /// Asks those who answer, in a thread of its own: the link may take its time to take the question. That it could not be asked is an end
@@ -267,7 +269,7 @@ impl Context {
             _ => {}
         }
         let unknown = Unknown { asked_at: Instant::now(), arrivals: self.remotes.arrivals() };
-        let told = ask_one(&*self.link, &self.type_key(hash), TYPE_TIMEOUT).ok().flatten();
+        let told = ask_one(&*self.link, &self.type_key(hash), Frame::default(), TYPE_TIMEOUT).ok().flatten();
         let descriptor = told.map(|told| types::from_json(&name, hash, &told.payload)).transpose()?;
         let mut known = lock(&self.known);
         if known.len() >= TYPES_MAX {

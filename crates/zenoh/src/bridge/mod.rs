@@ -11,6 +11,7 @@ mod census;
 mod context;
 mod doubt;
 mod ends;
+mod firsts;
 mod heard;
 mod intake;
 mod jobs;

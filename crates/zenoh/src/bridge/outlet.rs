@@ -1,9 +1,13 @@
 //! The sink of a topic: what it keeps follows what is sent.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::context::Context;
 use crate::link::{Frame, LinkError, Quality, Sent, Sink};
+
+/// How long a sink is kept that has been replaced: receivers ask for what they miss once a second.
+const KEPT_FOR: Duration = Duration::from_secs(5);
 
 /// A sink that is made anew when what it carries changes: messages that must not be lost where all could be, or longer ones, of which
 /// fewer are kept, as what is kept is counted in messages and has to be bounded in bytes.
@@ -17,6 +21,8 @@ pub(super) struct Outlet {
 #[derive(Debug)]
 struct Current {
     sink: Arc<dyn Sink>,
+    /// Those before it, and when they were the last: what they have sent may be lost, and be asked for again.
+    before: Vec<(Arc<dyn Sink>, Instant)>,
     quality: Quality,
     /// The length of a message of which what is kept takes no more than it may.
     longest: usize,
@@ -28,7 +34,7 @@ impl Outlet {
         let longest = (context.options.room_bytes / context.options.cache.max(1)).max(1);
         let quality = if may_lose { Quality::Lossy } else { reliable(context, longest) };
         let sink = context.link.sink(&key, quality, context.options.room_bytes)?;
-        let current = Mutex::new(Current { sink, quality, longest });
+        let current = Mutex::new(Current { sink, before: Vec::new(), quality, longest });
         Ok(Self { context: Arc::clone(context), key, current })
     }
 
@@ -39,7 +45,8 @@ impl Outlet {
     fn change(&self, current: &mut Current, quality: Quality) -> Result<(), LinkError> {
         if current.quality != quality {
             // What the one before has not sent yet it still sends.
-            current.sink = self.context.link.sink(&self.key, quality, self.context.options.room_bytes)?;
+            let sink = self.context.link.sink(&self.key, quality, self.context.options.room_bytes)?;
+            current.before.push((std::mem::replace(&mut current.sink, sink), Instant::now()));
             current.quality = quality;
         }
         Ok(())
@@ -77,7 +84,9 @@ impl Outlet {
 
     /// Whether anybody receives them.
     pub(super) fn has_receivers(&self) -> bool {
-        self.current().sink.has_receivers()
+        let mut current = self.current();
+        current.before.retain(|(_, last)| last.elapsed() < KEPT_FOR);
+        current.sink.has_receivers()
     }
 }
 

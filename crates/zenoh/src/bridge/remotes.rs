@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tidepost::{Node, OpenError};
 
@@ -13,6 +14,8 @@ use crate::envelope::DomainId;
 const STRANGERS: &str = "zenoh";
 /// Machines for which there are nodes at once; what comes from others has one node together.
 const NODES_MAX: usize = 256;
+/// Domains that are remembered; those that are there always are.
+const KNOWN_MAX: usize = 4096;
 
 /// The other domains that are there.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(crate) struct Remotes {
 #[derive(Debug, Default)]
 struct State {
     machines: HashMap<String, String>,
+    /// Since when domains are known, those among them that have gone.
+    known_since: HashMap<String, Instant>,
     nodes: HashMap<String, Node>,
     /// How often a machine has come, and has gone.
     arrivals: u64,
@@ -47,6 +52,11 @@ impl Remotes {
         }
         let mut state = self.state();
         if is_there {
+            if state.known_since.len() >= KNOWN_MAX {
+                let State { machines, known_since, .. } = &mut *state;
+                known_since.retain(|domain, _| machines.contains_key(domain));
+            }
+            state.known_since.entry(domain.to_owned()).or_insert_with(Instant::now);
             state.machines.insert(domain.to_owned(), machine.to_owned());
             state.arrivals += 1;
         } else if state.machines.remove(domain).is_some() {
@@ -68,6 +78,11 @@ impl Remotes {
     /// Whether the domain is there; what has no domain always is.
     pub(crate) fn is_there(&self, domain: Option<DomainId>) -> bool {
         domain.is_none_or(|domain| self.state().machines.contains_key(&domain.to_string()))
+    }
+
+    /// For how long the domain has been known, whether it was there all the time or not.
+    pub(crate) fn known_for(&self, domain: DomainId) -> Duration {
+        self.state().known_since.get(&domain.to_string()).map_or(Duration::ZERO, Instant::elapsed)
     }
 
     /// How often a domain has gone: if it is the same as before, all are still there.

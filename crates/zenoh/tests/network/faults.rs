@@ -251,6 +251,42 @@ fn nothing_is_lost_silently_in_a_cut_longer_than_the_lease() {
     every_number_is_accounted_for(&mut Wired::new(), Duration::from_secs(5));
 }
 
+/// The fear: numbers tell what is missing between two messages, and what was lost before the first is missed by nobody.
+#[test]
+fn what_is_lost_before_the_first_that_arrives_is_counted() {
+    let mut wired = Wired::new();
+    let nodes = wired.ends().map(Domain::node);
+    let mut subscriber = subscriber(&nodes[1], "first");
+    let mut publisher = publisher(&nodes[0], "first");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("it is there");
+    wired.cut();
+    for number in 0..20 {
+        publisher.send(&number).expect("a network that is gone holds nobody up");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    wired.sees_each_other(false);
+    wired.heal();
+    let mut sent = 20;
+    let mut first_of = |subscriber: &mut Subscriber<u64>| loop {
+        publisher.send(&sent).expect("there is room");
+        sent += 1;
+        let sample = subscriber.recv_timeout(Duration::from_millis(20)).expect("receiving succeeds");
+        if let Some(sample) = sample {
+            return (*sample, sample.lost());
+        }
+    };
+    let (first, lost) = first_of(&mut subscriber);
+    assert!(first >= 20, "the wire was cut: {first}");
+    assert_eq!((lost, subscriber.lost()), (first, first), "what was sent before it is missing");
+    let south = Domain::new("south");
+    let _gateway = south.gateway(&connecting(&wired.east));
+    let mut late = self::subscriber(&south.node(), "first");
+    assert_eq!(first_of(&mut late).1, 0, "whoever comes now was not to get those");
+    while let Some(sample) = subscriber.try_recv().expect("receiving succeeds") {
+        assert_eq!(sample.lost(), 0, "it is counted once");
+    }
+}
+
 /// The fear: whoever cannot connect tries again at once, for ever, or gives up.
 #[test]
 fn each_attempt_to_connect_is_later_than_the_one_before() {

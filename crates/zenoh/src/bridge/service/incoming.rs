@@ -54,7 +54,7 @@ impl ServiceIn {
     /// The types of the service, as its gateway says them, or as the clients here have them.
     fn types(&self, local: &Local) -> Result<ServiceTypes, PortError> {
         let key = types_key(&self.context, &self.name);
-        if let Some(told) = ask_one(&*self.context.link, &key, TYPES_TIMEOUT)? {
+        if let Some(told) = ask_one(&*self.context.link, &key, Frame::default(), TYPES_TIMEOUT)? {
             return types_of(&self.context, &told.payload);
         }
         let declared = local.clients.iter().find_map(|client| {

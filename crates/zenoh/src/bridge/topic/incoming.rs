@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tidepost::{Overflow, Pattern, Publisher, Relayed, SendError, Shape, TypeDescriptor, Untyped};
 
 use crate::bridge::context::{ASK_AGAIN, Context};
+use crate::bridge::firsts;
 use crate::bridge::intake::{self, Intake};
 use crate::bridge::port::{Counters, PortError};
 use crate::bridge::worker::{Running, SLICE, Stop};
@@ -29,6 +30,7 @@ pub(in crate::bridge) fn open(context: &Arc<Context>, name: &str) -> Result<Runn
         context: Arc::clone(context),
         name: name.to_owned(),
         counters: Arc::clone(&counters),
+        opened: None,
         publishers: HashMap::new(),
         absent: HashMap::new(),
         refused: Refusals::default(),
@@ -50,9 +52,9 @@ struct Standin {
 }
 
 /// What is due of a publisher.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Due {
-    /// The next number, once there has been one.
+    /// The next number, unless messages have none.
     next: Option<u64>,
     /// Messages that were lost since the last that was published here.
     lost: u64,
@@ -111,6 +113,8 @@ struct Publishing {
     context: Arc<Context>,
     name: String,
     counters: Arc<Counters>,
+    /// Since when it is received.
+    opened: Option<Instant>,
     publishers: HashMap<Origin, Standin>,
     /// What was due of those whose machines have gone: they may come back.
     absent: HashMap<Origin, Due>,
@@ -161,6 +165,7 @@ impl Intake for Publishing {
     }
 
     fn begin(&mut self) {
+        self.opened.get_or_insert_with(Instant::now);
         let known = self.absent.iter().filter(|(_, due)| !due.is_new).map(|(origin, _)| origin);
         self.before = self.publishers.keys().chain(known).copied().collect();
     }
@@ -215,7 +220,7 @@ impl Publishing {
         }
         // Whoever sends another type counts on all the same.
         let before = self.publishers.remove(&origin).map(|standin| standin.due);
-        let due = before.or_else(|| self.absent.remove(&origin)).unwrap_or_default();
+        let due = before.or_else(|| self.absent.remove(&origin)).unwrap_or_else(|| self.first_due(envelope));
         match self.standin(frame, envelope, due) {
             Ok(standin) => {
                 self.publishers.insert(origin, standin);
@@ -223,9 +228,8 @@ impl Publishing {
             }
             Err(error) => {
                 // What is refused is missing if others are not.
-                let next = due.next.or(envelope.map(|envelope| envelope.sequence));
                 if self.absent.len() < PUBLISHERS_MAX {
-                    self.absent.insert(origin, Due { next, is_new: due.is_new || due.next.is_none(), ..due });
+                    self.absent.insert(origin, due);
                 }
                 match Lasting::of(&error) {
                     Lasting::Not => {}
@@ -235,6 +239,13 @@ impl Publishing {
                 Err(error)
             }
         }
+    }
+
+    /// What is due of somebody who sends this, and of whom nothing has come before.
+    fn first_due(&self, envelope: Option<Envelope>) -> Due {
+        let age = self.opened.map_or(Duration::ZERO, |opened| opened.elapsed());
+        let next = envelope.map(|envelope| firsts::ask(&self.context, envelope, age));
+        Due { next, lost: 0, is_new: true }
     }
 
     /// How many messages somebody keeps here who keeps as many there: no more than may wait here.

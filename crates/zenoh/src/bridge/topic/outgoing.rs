@@ -83,6 +83,7 @@ impl TopicOut {
         for gone in std::mem::take(&mut self.leaving) {
             let envelope = self.context.envelope(sender_of(gone.id), overflow_of(gone.policy), u64::MAX);
             self.outlet.try_send(envelope.into_farewell())?;
+            self.context.firsts.forget(sender_of(gone.id));
         }
         self.leaving = self.here.extract_if(.., |endpoint| is_gone(endpoint)).collect();
         self.here.clone_from(&local.senders);

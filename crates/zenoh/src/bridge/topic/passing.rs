@@ -299,6 +299,7 @@ impl Passing {
         let (publisher, header) = (sample.publisher(), sample.header_dyn());
         let header_type = header.map(|(header_type, _)| header_type);
         let encoding = self.context.tell_types(sample.message_type(), header_type)?;
+        self.context.firsts.note(sender_of(publisher), sample.sequence());
         let known = self.manners.of(publisher, || self.context.look_now(), stop);
         // Who has gone sends no more than what is here.
         let usual = Manner { overflow: Overflow::Block, history: 0 };
