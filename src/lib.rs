@@ -79,9 +79,9 @@ pub use crate::{
     memory::*,
     message::*,
     node::{
-        Channel, Difference, DirectoryProblem, EndpointError, EndpointId, EndpointRole, Field, InletReport,
-        Joined, NameError, Network, Node, NodeBuilder, NodeId, NodeReport, OpenError, OutletReport, Pattern,
-        PeerInfo, ReaderReport, Shape, TypeDescriptor,
+        Carrier, Carrying, Channel, Difference, DirectoryProblem, EndpointError, EndpointId, EndpointRole,
+        Field, Host, InletReport, Joined, Load, NameError, Network, Node, NodeBuilder, NodeId, NodeReport,
+        OpenError, OutletReport, Pattern, PeerInfo, ReaderReport, Shape, TypeDescriptor,
     },
     os::epoll::Interest,
     segment::SegmentError,

@@ -15,8 +15,8 @@ use super::prefix::{HeaderType, Prefix};
 use super::refusals::{Refusals, refused};
 use super::state::{Base, Legacy};
 use crate::node::{
-    Admission, Channel, Difference, EndpointId, EndpointRole, Form, Heir, Inlet, InletReport, Join, NewRing,
-    Node, Offer, Pattern, Peer, Refusal, Segment, Setback, Shape, TypeDescriptor, Violation,
+    Admission, Carrier, Channel, Difference, EndpointId, EndpointRole, Form, Heir, Host, Inlet, InletReport,
+    Join, NewRing, Node, Offer, Pattern, Peer, Refusal, Segment, Setback, Shape, TypeDescriptor, Violation,
 };
 use crate::segment::SegmentError;
 use crate::sync::bell::{Fencing, Line, PeerBell, PeerSleepers};
@@ -62,6 +62,8 @@ pub(super) struct ReceiverOptions {
     pub(super) notes: u32,
     /// What else the other end has to agree with, if it is a hub.
     pub(super) pair: Option<PairTypes>,
+    /// Who carries what publishers of this node send, if somebody does.
+    pub(super) carrier: Option<(Host, Arc<dyn Carrier>)>,
 }
 
 /// The other types of a service.
@@ -344,6 +346,17 @@ impl SubscriberShared {
         Reading { loss, lending, extent, prefix, may_be_bare, is_settling: self.is_queue() }
     }
 
+    /// Has what is sent there carried from message `next` on, if that is one whose messages are.
+    fn have_carried(&self, outlet: EndpointId, next: u64) {
+        // Of our own node, whose lock is held, nothing is.
+        if let Some((host, carrier)) = &self.options.carrier
+            && outlet.node != self.id.node
+            && let Some(outlet) = host.outlet(outlet)
+        {
+            outlet.carry(self.id, &**carrier, next);
+        }
+    }
+
     /// Whether this is an end of a service: what comes in has its word before it, and who sends it is told of streams that
     /// come and go.
     pub(super) fn is_service(&self) -> bool {
@@ -454,6 +467,7 @@ impl Inlet for SubscriberShared {
         }
         drop(state);
         self.has_incoming.store(true, Ordering::Release);
+        self.have_carried(admission.outlet, admission.start);
         if is_publisher {
             self.events.push(Event::Joined(publisher));
         }

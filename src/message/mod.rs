@@ -6,6 +6,7 @@
 
 mod berth;
 mod board;
+mod carriage;
 mod error;
 mod event;
 mod inlet;

@@ -4,14 +4,17 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64 as PlainAtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::carriage::Carriage;
 use super::error::Refused;
 use super::event::{Counterpart, Event, Events};
+use super::overflow::Overflow;
 use super::refusals::{Refusals, refused};
 use super::sleepers::Sleepers;
 use super::state::Base;
 use crate::node::{
-    Admission, Channel, EndpointId, EndpointRole, Join, NewRing, NodeId, NodeShared, Offer, Outlet,
-    OutletReport, Pattern, Peer, ReaderReport, Refusal, Segment, TypeDescriptor, Violation, policy_name,
+    Admission, Carrier, Carrying, Channel, EndpointId, EndpointRole, Join, NewRing, NodeId, NodeShared,
+    Offer, Outlet, OutletReport, Pattern, Peer, ReaderReport, Refusal, Segment, TypeDescriptor, Violation,
+    policy_name,
 };
 use crate::sync::bell::{Fencing, Line, PeerSleeper};
 use crate::sync::cursor::CursorWords;
@@ -66,8 +69,10 @@ impl Modes {
     const DETACHES: u32 = 16;
     /// It is a lane, and its reader has gone.
     const OVER: u32 = 32;
+    /// There is somebody who carries what is sent.
+    const CARRIED: u32 = 64;
     /// What has to be seen to before a message is sent, but for marking its slot.
-    const IN_THE_WAY: u32 = Self::HAS_PREFIX | Self::CLOSED | Self::DETACHES | Self::OVER;
+    const IN_THE_WAY: u32 = Self::HAS_PREFIX | Self::CLOSED | Self::DETACHES | Self::OVER | Self::CARRIED;
 
     /// Whether a message may be sent without further ado.
     #[inline]
@@ -85,6 +90,12 @@ impl Modes {
     #[inline]
     pub(super) fn must_detach(self) -> bool {
         self.0 & Self::DETACHES != 0
+    }
+
+    /// Whether somebody carries what is sent.
+    #[inline]
+    pub(super) fn are_carried(self) -> bool {
+        self.0 & Self::CARRIED != 0
     }
 
     /// How the publisher fences between a message and its look at the sleepers.
@@ -118,7 +129,19 @@ pub(super) struct PublisherShared {
     /// Whether it is waiting for memory, which those who hold messages keep as well.
     awaits_memory: AtomicBool,
     pub(super) events: Events,
+    /// Those who are to carry what is sent, and of whom the publisher does not know yet.
+    carriers: Mutex<Carriers>,
     state: Mutex<State>,
+}
+
+/// Who is to carry what is sent, and for which subscriber.
+#[derive(Default)]
+struct Carriers(Vec<(EndpointId, Box<dyn Carrying>)>);
+
+impl std::fmt::Debug for Carriers {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} new", self.0.len())
+    }
 }
 
 /// What of an offer stands as long as its publisher.
@@ -227,6 +250,7 @@ impl PublisherShared {
             blocked_on: PlainAtomicU64::new(0),
             awaits_memory: AtomicBool::new(false),
             events: Events::default(),
+            carriers: Mutex::default(),
             state: Mutex::new(state),
         }
     }
@@ -321,10 +345,18 @@ impl PublisherShared {
         self.sleepers.are_there()
     }
 
-    /// Wakes every subscriber whose bit is set.
-    pub(super) fn wake_sleepers(&self) {
+    /// Adds those who are to carry what is sent from now on. If there is nobody, it is not carried any more.
+    pub(super) fn find_carriers(&self, carriage: &mut Carriage) {
+        let mut new = self.carriers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !carriage.add(std::mem::take(&mut new.0)) {
+            self.modes.fetch_and(!Modes::CARRIED, Ordering::Relaxed);
+        }
+    }
+
+    /// Wakes every subscriber whose bit is set, but for these.
+    pub(super) fn wake_sleepers(&self, but: &[EndpointId]) {
         for reader in self.state().readers.iter_mut() {
-            if self.sleepers.is_set(reader.bit) {
+            if self.sleepers.is_set(reader.bit) && !but.contains(&reader.subscriber.id) {
                 reader.sleeper.ring();
             }
         }
@@ -574,6 +606,17 @@ impl Outlet for PublisherShared {
         let mut state = self.state();
         if let Some(reader) = state.readers.iter_mut().find(|reader| reader.subscriber.id == inlet) {
             reader.sleeper.listen_on(eventfd);
+        }
+    }
+
+    fn carry(&self, inlet: EndpointId, carrier: &dyn Carrier, next: u64) {
+        let may_wait = Overflow::of_code(self.face.overflow) == Some(Overflow::Block);
+        let is_bare = self.modes.load(Ordering::Relaxed) & Modes::HAS_PREFIX == 0;
+        let is_topic = self.channel.pattern() == Pattern::Topic && !self.is_lane();
+        if is_topic && may_wait && is_bare && self.retention.history == 0 {
+            let carrying = carrier.begin(self.face.outlet, &self.face.descriptor, next);
+            self.carriers.lock().unwrap_or_else(PoisonError::into_inner).0.push((inlet, carrying));
+            self.modes.fetch_or(Modes::CARRIED, Ordering::Relaxed);
         }
     }
 

@@ -6,6 +6,7 @@ mod waiting;
 use std::fmt;
 use std::sync::Arc;
 
+use super::carriage::Carriage;
 use super::error::{Refused, SendError, TopicError};
 use super::outlet::PublisherShared;
 use super::overflow::Overflow;
@@ -71,6 +72,8 @@ pub(super) struct Sender {
     is_stalled: bool,
     /// Something has come free since there was no room for a message with a word before it.
     has_come_free: bool,
+    /// Who carries what is sent, if anybody does.
+    carriage: Carriage,
 }
 
 impl Sender {
@@ -112,6 +115,7 @@ impl Sender {
             announced: None,
             is_stalled: false,
             has_come_free: false,
+            carriage: Carriage::default(),
         })
     }
 
@@ -330,7 +334,11 @@ impl Sender {
             return Ok(());
         }
         self.write(None, &[bytes], || Deadline::NEVER)?;
-        self.end.commit();
+        if self.shared.modes().are_carried() {
+            self.commit_carried()
+        } else {
+            self.end.commit()
+        }
         Ok(())
     }
 
@@ -387,9 +395,23 @@ impl Sender {
     pub(super) fn commit(&mut self) {
         // A child that was forked while a message was being written has a copy of the loan; the memory is its parent's.
         if !self.process.is_parent() {
+            if self.shared.modes().are_carried() {
+                return self.commit_carried();
+            }
             self.end.commit();
             self.wake_sleepers();
         }
+    }
+
+    /// As [`Sender::commit`], where somebody carries what is sent.
+    #[cold]
+    #[inline(never)]
+    fn commit_carried(&mut self) {
+        self.shared.find_carriers(&mut self.carriage);
+        self.carriage.load(self.end.tail(), self.end.loan());
+        self.end.commit();
+        self.wake_sleepers();
+        self.carriage.carry();
     }
 
     /// Wakes who sleeps. Dekker: our messages, fence, their bits against their bits, fence, our messages.
@@ -404,7 +426,13 @@ impl Sender {
     #[cold]
     #[inline(never)]
     fn ring(&self) {
-        self.shared.wake_sleepers();
+        self.shared.wake_sleepers(self.carriage.settled());
+    }
+
+    /// Wakes who sleeps, also for what has been carried.
+    fn wake_everybody(&mut self) {
+        self.carriage.wake_all();
+        self.wake_sleepers();
     }
 
     pub(super) fn readers(&self) -> usize {

@@ -16,7 +16,7 @@ use super::subscriber::Subscriber;
 use super::trust::{self, Borrowed, Copied, Trust};
 use crate::layout::cursor::PINS_MAX;
 use crate::layout::ring::{BODY_BYTES_MAX, INLINE_BYTES_MAX, SLOTS_MAX};
-use crate::node::{Channel, Node, Pattern, Shape, TypeDescriptor};
+use crate::node::{Carrier, Channel, Host, Node, Pattern, Shape, TypeDescriptor};
 use crate::sync::geometry::Geometry;
 use crate::sync::stream::PoolLimit;
 
@@ -65,6 +65,7 @@ pub struct Topic<'a, T: ?Sized, B = Borrowed> {
     is_stamped: bool,
     is_relayed: bool,
     header: Option<HeaderType>,
+    carrier: Option<(Host, Arc<dyn Carrier>)>,
     messages: PhantomData<fn(&T)>,
     trust: PhantomData<B>,
 }
@@ -72,7 +73,9 @@ pub struct Topic<'a, T: ?Sized, B = Borrowed> {
 // By hand, as a derive would ask the same of the messages.
 impl<T: ?Sized, B> Clone for Topic<'_, T, B> {
     fn clone(&self) -> Self {
-        Self { message_type: self.message_type.clone(), header: self.header.clone(), ..*self }
+        let (message_type, header, carrier) =
+            (self.message_type.clone(), self.header.clone(), self.carrier.clone());
+        Self { message_type, header, carrier, ..*self }
     }
 }
 
@@ -99,6 +102,7 @@ impl Node {
             is_stamped: false,
             is_relayed: false,
             header: None,
+            carrier: None,
             messages: PhantomData,
             trust: PhantomData,
         }
@@ -185,10 +189,19 @@ impl<'a, T: Payload + ?Sized, B: Trust> Topic<'a, T, B> {
         Self { is_relayed: true, ..self }
     }
 
+    /// For a subscriber that passes messages on to somewhere else: those of publishers of another node, `host`, of this process, are carried
+    /// there by whoever publishes them, each on its own thread, which thus waits for whatever that waits for. The subscriber receives
+    /// them all the same, some time later, and has to know which of them have been carried. Only what
+    /// [`Overflow::Block`] publishers send is carried, who may wait in any case, keep nothing for those who join, and send neither times
+    /// nor headers.
+    pub fn carried_by(self, host: &Host, carrier: Arc<dyn Carrier>) -> Self {
+        Self { carrier: Some((host.clone(), carrier)), ..self }
+    }
+
     /// For a subscriber: its publishers may do anything. Messages are copied out before they are looked at.
     pub fn copied(self) -> Topic<'a, T, Copied> {
         let Self { node, name, message_type, depth, slot_bytes, hold_limit, pool_limit, .. } = self;
-        let Self { history, is_observer, is_stamped, is_relayed, header, .. } = self;
+        let Self { history, is_observer, is_stamped, is_relayed, header, carrier, .. } = self;
         Topic {
             node,
             name,
@@ -202,6 +215,7 @@ impl<'a, T: Payload + ?Sized, B: Trust> Topic<'a, T, B> {
             is_stamped,
             is_relayed,
             header,
+            carrier,
             messages: PhantomData,
             trust: PhantomData,
         }
@@ -275,6 +289,7 @@ impl<'a, T: Payload + ?Sized, B: Trust> Topic<'a, T, B> {
             lending: trust::sealed::lending::<B>(),
             notes: 0,
             pair: None,
+            carrier: self.carrier,
         };
         Receiver::open(self.node, topic, options)
     }

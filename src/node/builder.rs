@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Node;
 use super::domain::{Domain, Location, Name};
 use super::error::OpenError;
-use super::network::Network;
+use super::network::{Host, Network};
 use super::shared::{Kind, Life};
 
 /// Options of a node; [`Node::builder`] makes it.
@@ -86,7 +86,7 @@ impl NodeBuilder {
         let domain = Domain::open(&self.location)?;
         let node = Node { life: Life::begin(name, domain, self.kind)? };
         if let Some(network) = self.network {
-            let joined = network.join(node.directory(), node.name());
+            let joined = network.join(&Host::new(node.life.shared()));
             node.life.keep(joined.map_err(|error| OpenError::Network { reason: error.to_string() })?);
         }
         Ok(node)

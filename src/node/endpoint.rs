@@ -10,6 +10,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::carrier::Carrier;
 use super::descriptor::{Difference, TypeDescriptor};
 use super::domain::{Channel, Role};
 use super::identity::{EndpointId, NodeId};
@@ -228,6 +229,9 @@ pub(crate) trait Outlet: Send + Sync {
     fn report(&self) -> OutletReport;
     /// An inlet of this node turned our offer down.
     fn refused(&self, node: NodeId, node_name: &str, refusal: Refusal);
+    /// From now on what is sent is carried by this one, on behalf of an inlet that receives it from message `next` on, if it is of a kind
+    /// that can be.
+    fn carry(&self, _inlet: EndpointId, _carrier: &dyn Carrier, _next: u64) {}
     /// The frames of an announced segment have all been written; or anything else that may end a wait happened.
     fn progressed(&self);
 }

@@ -16,6 +16,7 @@
 //! ```
 
 mod builder;
+mod carrier;
 pub(crate) mod claiming;
 mod connection;
 mod control;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use builder::NodeBuilder;
+pub use carrier::{Carrier, Carrying, Load};
 pub use descriptor::{Difference, Field, Shape, TypeDescriptor};
 pub use domain::{Channel, NameError, Pattern};
 pub(crate) use domain::{Claim, ClaimError, EPOCH_MAX, Role};
@@ -46,7 +48,7 @@ pub(crate) use endpoint::{
 };
 pub use error::{DirectoryProblem, EndpointError, OpenError};
 pub use identity::{EndpointId, NodeId};
-pub use network::{Joined, Network};
+pub use network::{Host, Joined, Network};
 pub use report::{EndpointRole, InletReport, NodeReport, OutletReport, ReaderReport};
 use shared::Life;
 pub(crate) use shared::{NodeShared, Receipt, Round};

@@ -144,6 +144,7 @@ impl Configuration {
             rules: self.rules.clone(),
             room_bytes: self.room_bytes.unwrap_or(usual.room_bytes),
             cache: self.cache.unwrap_or(usual.cache),
+            inline: usual.inline,
         }
     }
 }

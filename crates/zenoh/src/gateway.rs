@@ -1,10 +1,9 @@
 //! A gateway: a link, and the bridge over it.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidepost::Joined;
+use tidepost::{Host, Joined};
 
 use crate::bridge::{Bridge, BridgeError, BridgeOptions, Status};
 use crate::engine::Zenoh;
@@ -92,12 +91,14 @@ pub struct Network {
     rules: Rules,
     realm: String,
     machine: Option<String>,
+    is_inline: bool,
 }
 
 impl Network {
     /// A network with these settings; everything crosses.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, rules: Rules::everything(), realm: BridgeOptions::REALM.to_owned(), machine: None }
+        let (rules, realm) = (Rules::everything(), BridgeOptions::REALM.to_owned());
+        Self { settings, rules, realm, machine: None, is_inline: false }
     }
 
     /// What crosses.
@@ -114,15 +115,20 @@ impl Network {
     pub fn machine(self, machine: impl Into<String>) -> Self {
         Self { machine: Some(machine.into()), ..self }
     }
+
+    /// Whether the node's own `Block` publishers hand their messages to the network themselves, each on its own thread, as it is with the
+    /// engine alone; they do not unless chosen. No other thread has to be woken for that, so messages are there sooner. But a link that is
+    /// full holds up who sends, and one that is dead and full does once, for half of the lease, local subscribers' messages included.
+    /// Publishers with a history, times or headers go the usual way, and so do those of other policies and of other programs.
+    pub fn inline(self, is_inline: bool) -> Self {
+        Self { is_inline, ..self }
+    }
 }
 
 impl tidepost::Network for Network {
-    fn join(
-        &self,
-        directory: &Path,
-        _node: &str,
-    ) -> Result<Joined, Box<dyn std::error::Error + Send + Sync>> {
-        let mut options = BridgeOptions::new(directory);
+    fn join(&self, host: &Host) -> Result<Joined, Box<dyn std::error::Error + Send + Sync>> {
+        let mut options = BridgeOptions::new(host.directory());
+        options.inline = self.is_inline.then(|| host.clone());
         options.rules = self.rules.clone();
         options.realm = self.realm.clone();
         if let Some(machine) = &self.machine {

@@ -182,6 +182,7 @@ impl<T: Payload + ?Sized> Queue<'_, T> {
             lending: Lending::InPlace,
             notes: 0,
             pair: None,
+            carrier: None,
         };
         Ok(Consumer::new(Receiver::open(self.node, queue, options)?))
     }

@@ -151,7 +151,7 @@ impl Lane {
     #[cold]
     #[inline(never)]
     fn ring(&self) {
-        self.outlet.wake_sleepers();
+        self.outlet.wake_sleepers(&[]);
     }
 
     /// How much the consumer wants an item, of a queue without depth.

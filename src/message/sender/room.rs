@@ -74,7 +74,7 @@ impl Sender {
             return Ok(());
         }
         // Whoever is to make room must know of everything that has been published.
-        self.wake_sleepers();
+        self.wake_everybody();
         loop {
             self.detach_asked()?;
             self.take_notice();

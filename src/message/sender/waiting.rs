@@ -150,6 +150,7 @@ impl Sender {
         if self.process.is_parent() {
             return Err(CloseError::Send(Box::new(self.unusable())));
         }
+        self.wake_everybody();
         loop {
             self.detach_asked().map_err(|source| CloseError::Send(Box::new(source)))?;
             self.take_notice();

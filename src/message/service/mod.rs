@@ -284,6 +284,7 @@ impl<'a, Req: Payload + ?Sized, Resp: Payload + ?Sized, E: Payload + ?Sized> Ser
             lending: Lending::InPlace,
             notes,
             pair: Some(pair),
+            carrier: None,
         };
         let receiver = Receiver::create(self.node, channel, options, Arc::clone(&line));
         let lane =

@@ -42,6 +42,9 @@ pub struct Arguments {
     /// Instead, how fast local messages are beside gateways that are busy, on processors of their own.
     #[arg(long)]
     beside: bool,
+    /// Beside the engine, and the engine as the link uses it: what is measured; all unless chosen.
+    #[arg(long, value_delimiter = ',')]
+    ways: Vec<String>,
     /// Messages to and fro in each turn; a stream has a hundred times as many of the short ones.
     #[arg(long, default_value_t = 200)]
     messages: usize,
@@ -62,7 +65,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.beside {
         return beside::run(arguments.rounds);
     }
-    let mut ways = ways()?;
+    let mut ways = ways(&arguments.ways)?;
     let sizes: Vec<usize> = arguments.sizes.iter().map(|size| (*size).max(8)).collect();
     let mut figures: Vec<Vec<Figures>> =
         ways.iter().map(|_| sizes.iter().map(|_| Figures::default()).collect()).collect();

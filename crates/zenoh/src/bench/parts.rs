@@ -64,9 +64,9 @@ pub fn play(arguments: &[String]) -> Result<(), Failure> {
     match arguments {
         [part] if part == "engine" => engine(Which::Bare),
         [part] if part == "reliable-engine" => engine(Which::Reliable),
-        [part, directory] if part == "program" => {
+        [part, directory] if ["program", "inline"].contains(&part.as_str()) => {
             let settings = Settings { listen: vec!["tcp/127.0.0.1:0".to_owned()], ..Settings::default() };
-            let network = Network::new(settings).machine("there");
+            let network = Network::new(settings).machine("there").inline(part == "inline");
             let node = Node::builder().name("there").directory(directory).network(network);
             program(&node.open()?)
         }

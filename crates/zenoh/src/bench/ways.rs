@@ -118,14 +118,27 @@ impl Drop for Place {
     }
 }
 
-/// All ways, ready to be measured.
-pub fn ways() -> Result<Vec<Box<dyn Way>>, Failure> {
-    Ok(vec![
+/// The ways of Tidepost's.
+const PROGRAMS: [&str; 3] = ["inline", "program", "gateways"];
+
+/// The engine's two ways, and these of ours, or all, ready to be measured.
+pub fn ways(chosen: &[String]) -> Result<Vec<Box<dyn Way>>, Failure> {
+    if let Some(none) = chosen.iter().find(|way| !PROGRAMS.contains(&way.as_str())) {
+        return Err(format!("`{none}` is no way that is measured: {}", PROGRAMS.join(", ")).into());
+    }
+    let mut ways: Vec<Box<dyn Way>> = vec![
         Box::new(Engine::new(Which::Bare, "engine", "engine")?),
         Box::new(Engine::new(Which::Reliable, "reliable", "reliable-engine")?),
-        Box::new(Programs::with_networks()?),
-        Box::new(Programs::with_gateways()?),
-    ])
+    ];
+    for name in PROGRAMS {
+        if chosen.is_empty() || chosen.iter().any(|way| way == name) {
+            ways.push(Box::new(match name {
+                "gateways" => Programs::with_gateways()?,
+                _ => Programs::with_networks(name, name == "inline")?,
+            }));
+        }
+    }
+    Ok(ways)
 }
 
 struct Engine {
@@ -257,17 +270,17 @@ pub fn hear(lines: &mut BufReader<ChildStderr>, begin: &str) -> Result<String, F
 }
 
 impl Programs {
-    fn with_networks() -> Result<Self, Failure> {
-        let places = [Place::new("program-there")?, Place::new("program-here")?];
-        let mut part = Part::start(&["program", places[0].text()?])?;
+    fn with_networks(name: &'static str, is_inline: bool) -> Result<Self, Failure> {
+        let places = [Place::new(&format!("{name}-there"))?, Place::new(&format!("{name}-here"))?];
+        let mut part = Part::start(&[name, places[0].text()?])?;
         part.hear()?;
         let status = Node::builder().name("looks").directory(&places[0].0).open()?;
         let address = address_of(&status)?;
         drop(status);
         let settings = Settings { connect: vec![address], ..Settings::default() };
-        let network = Network::new(settings).machine("here");
+        let network = Network::new(settings).machine("here").inline(is_inline);
         let node = Node::builder().name("here").directory(&places[1].0).network(network).open()?;
-        Self::meet("program", node, part, Vec::new(), places)
+        Self::meet(name, node, part, Vec::new(), places)
     }
 
     fn with_gateways() -> Result<Self, Failure> {

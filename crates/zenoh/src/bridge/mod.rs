@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tidepost::{Node, OpenError, Pattern, StateError, StateWriter};
+use tidepost::{Host, Node, OpenError, Pattern, StateError, StateWriter};
 
 use crate::link::{Kept, LinkError, SharedLink};
 use crate::rules::{Direction, Rules};
@@ -72,6 +72,8 @@ pub struct BridgeOptions {
     pub room_bytes: usize,
     /// Messages of each topic that are kept to be sent again after a loss.
     pub cache: usize,
+    /// The node whose publishers pass on what they send, each on its own thread.
+    pub inline: Option<Host>,
 }
 
 impl BridgeOptions {
@@ -87,6 +89,7 @@ impl BridgeOptions {
             rules: Rules::everything(),
             room_bytes: 16 << 20,
             cache: 1024,
+            inline: None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! missing in the numbers, and is told to subscribers on the other side as any loss is.
 
 mod incoming;
+mod inline;
 mod outgoing;
 mod passing;
 

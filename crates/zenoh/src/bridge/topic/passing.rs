@@ -10,8 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use tidepost::{EndpointId, Overflow, ReceiveError, Sample, Subscriber, Untyped};
+use tidepost::{Carrier, EndpointId, Overflow, ReceiveError, Sample, Subscriber, Untyped};
 
+use super::inline::{Inline, Progress};
 use crate::bridge::context::{Context, sender_of};
 use crate::bridge::kept::Store;
 use crate::bridge::outlet::Outlet;
@@ -103,7 +104,12 @@ pub(super) fn start(
     counters: &Arc<Counters>,
     manners: &Arc<Manners>,
 ) -> Result<Worker, PortError> {
-    let subscriber = context.node.topic_dyn(name).subscriber()?;
+    let inline = context.options.inline.as_ref().map(|host| (host, Inline::new(context, outlet, counters)));
+    let mut topic = context.node.topic_dyn(name);
+    if let Some((host, inline)) = &inline {
+        topic = topic.carried_by(host, Arc::clone(inline) as Arc<dyn Carrier>);
+    }
+    let subscriber = topic.subscriber()?;
     let handle = subscriber.handle();
     let passing = Arc::new(Passing {
         context: Arc::clone(context),
@@ -111,12 +117,16 @@ pub(super) fn start(
         history: Arc::clone(history),
         counters: Arc::clone(counters),
         manners: Arc::clone(manners),
+        inline: inline.map(|(_, inline)| inline),
         desk: Mutex::new(Desk { subscriber: Some(subscriber), senders: HashMap::new() }),
         watch: Watch::default(),
     });
     let leaving = Arc::clone(&passing);
     let wake = move || {
         handle.cancel();
+        if let Some(inline) = &leaving.inline {
+            inline.end();
+        }
         // A thread that the link holds up does not hold the subscriber, for which publishers would wait.
         leaving.desk().subscriber = None;
         leaving.watch.wake();
@@ -203,6 +213,8 @@ struct Passing {
     history: Arc<Store>,
     counters: Arc<Counters>,
     manners: Arc<Manners>,
+    /// If publishers in this program pass on what they send.
+    inline: Option<Arc<Inline>>,
     desk: Mutex<Desk>,
     watch: Watch,
 }
@@ -229,15 +241,22 @@ impl Passing {
             let mut desk = self.desk();
             let Desk { subscriber, senders } = &mut *desk;
             let Some(subscriber) = subscriber else { return false };
-            let frame = match subscriber.recv() {
-                Ok(sample) => self.wrap(&sample, senders, stop),
+            let (frame, settled) = match subscriber.recv() {
+                Ok(sample) => {
+                    let (inline, number) = (self.inline.as_ref(), sample.sequence());
+                    let progress = inline.and_then(|inline| inline.progress_of(sample.publisher()));
+                    if progress.as_ref().is_some_and(|progress| progress.covers(number)) {
+                        continue;
+                    }
+                    (self.wrap(&sample, senders, stop), progress.map(|progress| (progress, number)))
+                }
                 Err(ReceiveError::Closed { .. }) => return false,
                 Err(error) => {
                     self.context.note(error.to_string());
                     return false;
                 }
             };
-            if !self.send(frame, desk) {
+            if !self.send(frame, settled, desk) {
                 return false;
             }
         }
@@ -245,26 +264,27 @@ impl Passing {
     }
 
     /// Sends a message; the desk is free for the other thread once nothing can come before it. `false` if the link is closed.
-    fn send(&self, frame: Result<Frame, PortError>, desk: MutexGuard<'_, Desk>) -> bool {
-        let mut desk = Some(desk);
+    fn send(
+        &self,
+        frame: Result<Frame, PortError>,
+        progress: Option<(Arc<Progress>, u64)>,
+        desk: MutexGuard<'_, Desk>,
+    ) -> bool {
+        let mut unsettled = Some((progress, desk));
+        let mut settled = || {
+            if let Some((Some((progress, number)), _desk)) = unsettled.take() {
+                progress.end(number);
+            }
+        };
         let sent = frame.and_then(|frame| {
             self.watch.begin();
-            let sent = self.outlet.send(frame, &mut || drop(desk.take()));
+            let sent = self.outlet.send(frame, &mut settled);
             self.watch.end();
             Ok(sent?)
         });
-        match sent {
-            Ok(Sent::Sent) => Counters::add(&self.counters.crossed, 1),
-            // Whoever receives misses its number.
-            Ok(Sent::Full) => Counters::add(&self.counters.lost, 1),
-            Ok(Sent::NotConnected) => {}
-            Ok(Sent::Closed) => return false,
-            Err(error) => {
-                Counters::add(&self.counters.refused, 1);
-                self.context.note(error.to_string());
-            }
-        }
-        true
+        // If it was not sent at all.
+        settled();
+        note_sent(&self.context, &self.counters, sent)
     }
 
     fn wrap(
@@ -312,6 +332,22 @@ impl Passing {
         senders.insert(publisher, (Arc::clone(&encoding), manner));
         Ok((encoding, manner))
     }
+}
+
+/// Counts what became of a message; `false` if the link is closed.
+pub(super) fn note_sent(context: &Context, counters: &Counters, sent: Result<Sent, PortError>) -> bool {
+    match sent {
+        Ok(Sent::Sent) => Counters::add(&counters.crossed, 1),
+        // Whoever receives misses its number.
+        Ok(Sent::Full) => Counters::add(&counters.lost, 1),
+        Ok(Sent::NotConnected) => {}
+        Ok(Sent::Closed) => return false,
+        Err(error) => {
+            Counters::add(&counters.refused, 1);
+            context.note(error.to_string());
+        }
+    }
+    true
 }
 
 #[cfg(test)]

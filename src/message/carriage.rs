@@ -1,0 +1,121 @@
+//! Those who carry what a publisher sends, as that sees them.
+
+use crate::node::{Carrying, EndpointId, Load};
+
+/// Messages after which the subscriber is woken, to let go of what has been carried, and how many bytes they may have.
+const UNREAD_MAX: u32 = 16;
+const UNREAD_BYTES_MAX: usize = 64 << 10;
+
+/// Those who carry what one publisher sends, each for a subscriber.
+#[derive(Default)]
+pub(super) struct Carriage {
+    carriers: Vec<(EndpointId, Box<dyn Carrying>)>,
+    /// Who carries the message that is being published.
+    loaded: Vec<bool>,
+    /// Those whose subscribers need not be woken.
+    settled: Vec<EndpointId>,
+    unread: u32,
+    unread_bytes: usize,
+}
+
+impl Carriage {
+    /// Further carriers; whether there is any.
+    pub(super) fn add(&mut self, carriers: Vec<(EndpointId, Box<dyn Carrying>)>) -> bool {
+        self.carriers.extend(carriers);
+        !self.carriers.is_empty()
+    }
+
+    /// A message is about to be published.
+    pub(super) fn load(&mut self, number: u64, message: &[u8]) {
+        let Self { carriers, loaded, settled, .. } = self;
+        loaded.clear();
+        settled.clear();
+        carriers.retain_mut(|(subscriber, carrying)| {
+            let load = carrying.load(number, message);
+            if load == Load::Over {
+                return false;
+            }
+            loaded.push(load == Load::Taken);
+            if load == Load::Taken {
+                settled.push(*subscriber);
+            }
+            true
+        });
+        self.unread += 1;
+        self.unread_bytes = self.unread_bytes.saturating_add(message.len());
+        if self.unread >= UNREAD_MAX || self.unread_bytes >= UNREAD_BYTES_MAX {
+            self.wake_all();
+        }
+    }
+
+    /// The subscribers whose messages so far are settled, and who sleep on.
+    pub(super) fn settled(&self) -> &[EndpointId] {
+        &self.settled
+    }
+
+    /// All are to be woken: somebody waits for them to have read what is settled, too.
+    pub(super) fn wake_all(&mut self) {
+        self.settled.clear();
+        (self.unread, self.unread_bytes) = (0, 0);
+    }
+
+    /// The message has been published.
+    pub(super) fn carry(&mut self) {
+        let loaded = self.carriers.iter_mut().zip(&self.loaded).filter(|(_, is_loaded)| **is_loaded);
+        loaded.for_each(|((_, carrying), _)| carrying.carry());
+        self.loaded.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::node::NodeId;
+
+    struct Told {
+        says: Load,
+        told: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Carrying for Told {
+        fn load(&mut self, number: u64, message: &[u8]) -> Load {
+            self.told.lock().expect("nobody panics").push(format!("load {number} {}", message.len()));
+            self.says
+        }
+        fn carry(&mut self) {
+            self.told.lock().expect("nobody panics").push("carry".to_owned());
+        }
+    }
+
+    #[test]
+    fn what_is_taken_is_carried_and_wakes_its_subscriber_seldom() {
+        let node = NodeId::random().expect("there are random bits");
+        let told = Arc::<Mutex<Vec<String>>>::default();
+        let subscriber = |number| EndpointId { node, number };
+        let carrying = |number, says| {
+            (subscriber(number), Box::new(Told { says, told: Arc::clone(&told) }) as Box<dyn Carrying>)
+        };
+        let mut carriage = Carriage::default();
+        assert!(!carriage.add(Vec::new()));
+        assert!(carriage.add(vec![
+            carrying(1, Load::Over),
+            carrying(2, Load::Taken),
+            carrying(3, Load::Left)
+        ]));
+        carriage.load(7, b"four");
+        assert_eq!(carriage.settled(), [subscriber(2)]);
+        carriage.carry();
+        assert_eq!(*told.lock().expect("nobody panics"), ["load 7 4", "load 7 4", "load 7 4", "carry"]);
+        (1..UNREAD_MAX - 1).for_each(|_| carriage.load(8, b""));
+        assert_eq!(carriage.settled(), [subscriber(2)]);
+        carriage.load(9, b"");
+        assert!(carriage.settled().is_empty(), "it is to let go of them");
+        carriage.load(10, &[0; UNREAD_BYTES_MAX]);
+        assert!(carriage.settled().is_empty(), "it keeps much");
+        carriage.load(11, b"");
+        assert_eq!(carriage.settled(), [subscriber(2)]);
+        assert_eq!(carriage.carriers.len(), 2, "one has ended");
+    }
+}
