@@ -45,6 +45,9 @@ pub struct Arguments {
     /// Beside the engine, and the engine as the link uses it: what is measured; all unless chosen.
     #[arg(long, value_delimiter = ',')]
     ways: Vec<String>,
+    /// Microseconds between two messages to and fro.
+    #[arg(long, default_value_t = 1000)]
+    pause: u64,
     /// Messages to and fro in each turn; a stream has a hundred times as many of the short ones.
     #[arg(long, default_value_t = 200)]
     messages: usize,
@@ -73,7 +76,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         for (size_index, size) in sizes.iter().copied().enumerate() {
             for (way, figures) in ways.iter_mut().zip(&mut figures) {
                 let figures = &mut figures[size_index];
-                figures.one_way_us.push(one_way_us(&mut **way, size, arguments.messages)?);
+                figures.one_way_us.push(one_way_us(&mut **way, size, arguments)?);
                 let messages = if size > 1 << 16 { arguments.messages } else { 100 * arguments.messages };
                 let (per_s, lost) = stream(&mut **way, size, messages)?;
                 figures.stream_per_s.push(per_s);
@@ -86,10 +89,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// Half of the time to and fro, the median.
-fn one_way_us(way: &mut dyn Way, size: usize, messages: usize) -> Result<f64, Failure> {
-    let mut times = Vec::with_capacity(messages);
-    for number in 0..messages {
-        std::thread::sleep(Duration::from_millis(1));
+fn one_way_us(way: &mut dyn Way, size: usize, arguments: &Arguments) -> Result<f64, Failure> {
+    let mut times = Vec::with_capacity(arguments.messages);
+    for number in 0..arguments.messages {
+        if arguments.pause > 0 {
+            std::thread::sleep(Duration::from_micros(arguments.pause));
+        }
         times.push(way.to_and_fro(&parts::message(size, number as u64))?);
     }
     times.sort_unstable();
