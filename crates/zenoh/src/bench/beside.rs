@@ -31,19 +31,19 @@ const BETWEEN: &str = "1";
 pub fn run(rounds: usize) -> Result<(), Failure> {
     let places = [Place::new("there")?, Place::new("here")?];
     let (there, mut said) =
-        Gateway::start_on(BETWEEN, places[0].path(), "there", &["--listen", "tcp/127.0.0.1:0"])?;
+        Gateway::start_on(Some(BETWEEN), places[0].path(), "there", &["--listen", "tcp/127.0.0.1:0"])?;
     let address = hear(&mut said, "listening on ")?;
     drain(said);
-    let (here, said) = Gateway::start_on(BETWEEN, places[1].path(), "here", &["--connect", &address])?;
+    let (here, said) = Gateway::start_on(Some(BETWEEN), places[1].path(), "here", &["--connect", &address])?;
     drain(said);
     let [there_path, here_path] = [places[0].text()?, places[1].text()?];
-    let mut receiver = Part::start_on(BETWEEN, &["plain-program", there_path])?;
+    let mut receiver = Part::start_on(Some(BETWEEN), &["plain-program", there_path])?;
     receiver.hear()?;
-    let mut busy = Part::start_on(BETWEEN, &["busy", here_path])?;
+    let mut busy = Part::start_on(Some(BETWEEN), &["busy", here_path])?;
     busy.hear()?;
-    let mut subscriber = Part::start_on(HERE, &["local-subscriber", here_path])?;
+    let mut subscriber = Part::start_on(Some(HERE), &["local-subscriber", here_path])?;
     subscriber.hear()?;
-    let mut publisher = Part::start_on(HERE, &["local-publisher", here_path])?;
+    let mut publisher = Part::start_on(Some(HERE), &["local-publisher", here_path])?;
     publisher.hear()?;
     let (mut idle, mut beside, mut crossed) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {

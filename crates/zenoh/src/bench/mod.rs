@@ -45,6 +45,9 @@ pub struct Arguments {
     /// Beside the engine, and the engine as the link uses it: what is measured; all unless chosen.
     #[arg(long, value_delimiter = ',')]
     ways: Vec<String>,
+    /// Processors of the other end, as `taskset` has them, where this end is given others by `taskset` too: as two machines have.
+    #[arg(long)]
+    there: Option<String>,
     /// Microseconds between two messages to and fro.
     #[arg(long, default_value_t = 1000)]
     pause: u64,
@@ -68,7 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.beside {
         return beside::run(arguments.rounds);
     }
-    let mut ways = ways(&arguments.ways)?;
+    let mut ways = ways(&arguments.ways, arguments.there.as_deref())?;
     let sizes: Vec<usize> = arguments.sizes.iter().map(|size| (*size).max(8)).collect();
     let mut figures: Vec<Vec<Figures>> =
         ways.iter().map(|_| sizes.iter().map(|_| Figures::default()).collect()).collect();

@@ -26,7 +26,7 @@ impl Machine {
     fn start(number: usize, router: &str) -> Result<Self, Failure> {
         let place = Place::new(&format!("machine-{number}"))?;
         let name = format!("m{number}");
-        let (gateway, said) = Gateway::start(place.path(), &name, &["--connect", router])?;
+        let (gateway, said) = Gateway::start_on(None, place.path(), &name, &["--connect", router])?;
         drain(said);
         let node = Node::builder().name("program").directory(place.path()).busy_wait(false).open()?;
         let status = node.state::<[u8]>("network/tidepost").reader()?;
@@ -55,7 +55,8 @@ impl Line {
             let place = Place::new(&format!("router-{index}"))?;
             let mut arguments = vec!["--listen", "tcp/127.0.0.1:0"];
             arguments.extend(addresses.last().into_iter().flat_map(|before| ["--connect", before.as_str()]));
-            let (router, mut said) = Gateway::start(place.path(), &format!("router{index}"), &arguments)?;
+            let (router, mut said) =
+                Gateway::start_on(None, place.path(), &format!("router{index}"), &arguments)?;
             let address = hear(&mut said, "listening on ")?;
             drain(said);
             addresses.push(address);

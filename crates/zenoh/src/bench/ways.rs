@@ -47,15 +47,9 @@ fn this_program(processors: Option<&str>) -> Result<Command, Failure> {
 }
 
 impl Part {
-    fn start(arguments: &[&str]) -> Result<Self, Failure> {
-        Self::spawn(this_program(None)?, arguments)
-    }
-
-    pub fn start_on(processors: &str, arguments: &[&str]) -> Result<Self, Failure> {
-        Self::spawn(this_program(Some(processors))?, arguments)
-    }
-
-    fn spawn(mut command: Command, arguments: &[&str]) -> Result<Self, Failure> {
+    /// Starts one on these processors, or any.
+    pub fn start_on(processors: Option<&str>, arguments: &[&str]) -> Result<Self, Failure> {
+        let mut command = this_program(processors)?;
         command.arg(PART_COMMAND).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let stdin = child.stdin.take();
@@ -122,19 +116,19 @@ impl Drop for Place {
 const PROGRAMS: [&str; 3] = ["inline", "program", "gateways"];
 
 /// The engine's two ways, and these of ours, or all, ready to be measured.
-pub fn ways(chosen: &[String]) -> Result<Vec<Box<dyn Way>>, Failure> {
+pub fn ways(chosen: &[String], there: Option<&str>) -> Result<Vec<Box<dyn Way>>, Failure> {
     if let Some(none) = chosen.iter().find(|way| !PROGRAMS.contains(&way.as_str())) {
         return Err(format!("`{none}` is no way that is measured: {}", PROGRAMS.join(", ")).into());
     }
     let mut ways: Vec<Box<dyn Way>> = vec![
-        Box::new(Engine::new(Which::Bare, "engine", "engine")?),
-        Box::new(Engine::new(Which::Reliable, "reliable", "reliable-engine")?),
+        Box::new(Engine::new(Which::Bare, ("engine", "engine"), there)?),
+        Box::new(Engine::new(Which::Reliable, ("reliable", "reliable-engine"), there)?),
     ];
     for name in PROGRAMS {
         if chosen.is_empty() || chosen.iter().any(|way| way == name) {
             ways.push(Box::new(match name {
-                "gateways" => Programs::with_gateways()?,
-                _ => Programs::with_networks(name, name == "inline")?,
+                "gateways" => Programs::with_gateways(there)?,
+                _ => Programs::with_networks(name, name == "inline", there)?,
             }));
         }
     }
@@ -152,8 +146,8 @@ struct Engine {
 }
 
 impl Engine {
-    fn new(which: Which, name: &'static str, part: &str) -> Result<Self, Failure> {
-        let mut part = Part::start(&[part])?;
+    fn new(which: Which, (name, part): (&'static str, &str), there: Option<&str>) -> Result<Self, Failure> {
+        let mut part = Part::start_on(there, &[part])?;
         let connect = part.hear()?.split(' ').map(str::to_owned).collect();
         let link = Zenoh::open(&Settings { connect, ..Settings::default() })?;
         let session = link.session();
@@ -226,30 +220,14 @@ impl Gateway {
         self.0.id()
     }
 
-    /// A gateway, and what it says.
-    pub fn start(
-        directory: &Path,
-        machine: &str,
-        arguments: &[&str],
-    ) -> Result<(Self, BufReader<ChildStderr>), Failure> {
-        Self::spawn(this_program(None)?, directory, machine, arguments)
-    }
-
+    /// A gateway on these processors, or any, and what it says.
     pub fn start_on(
-        processors: &str,
+        processors: Option<&str>,
         directory: &Path,
         machine: &str,
         arguments: &[&str],
     ) -> Result<(Self, BufReader<ChildStderr>), Failure> {
-        Self::spawn(this_program(Some(processors))?, directory, machine, arguments)
-    }
-
-    fn spawn(
-        mut command: Command,
-        directory: &Path,
-        machine: &str,
-        arguments: &[&str],
-    ) -> Result<(Self, BufReader<ChildStderr>), Failure> {
+        let mut command = this_program(processors)?;
         command.args(["run", "--machine", machine, "--directory"]).arg(directory).args(arguments);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let said = child.stderr.take().ok_or("its errors are not piped")?;
@@ -270,9 +248,9 @@ pub fn hear(lines: &mut BufReader<ChildStderr>, begin: &str) -> Result<String, F
 }
 
 impl Programs {
-    fn with_networks(name: &'static str, is_inline: bool) -> Result<Self, Failure> {
+    fn with_networks(name: &'static str, is_inline: bool, there: Option<&str>) -> Result<Self, Failure> {
         let places = [Place::new(&format!("{name}-there"))?, Place::new(&format!("{name}-here"))?];
-        let mut part = Part::start(&[name, places[0].text()?])?;
+        let mut part = Part::start_on(there, &[name, places[0].text()?])?;
         part.hear()?;
         let status = Node::builder().name("looks").directory(&places[0].0).open()?;
         let address = address_of(&status)?;
@@ -283,14 +261,15 @@ impl Programs {
         Self::meet(name, node, part, Vec::new(), places)
     }
 
-    fn with_gateways() -> Result<Self, Failure> {
+    fn with_gateways(processors: Option<&str>) -> Result<Self, Failure> {
         let places = [Place::new("gateway-there")?, Place::new("gateway-here")?];
-        let (there, mut said) = Gateway::start(&places[0].0, "there", &["--listen", "tcp/127.0.0.1:0"])?;
+        let listen = ["--listen", "tcp/127.0.0.1:0"];
+        let (there, mut said) = Gateway::start_on(processors, &places[0].0, "there", &listen)?;
         let address = hear(&mut said, "listening on ")?;
         drain(said);
-        let (here, said) = Gateway::start(&places[1].0, "here", &["--connect", &address])?;
+        let (here, said) = Gateway::start_on(None, &places[1].0, "here", &["--connect", &address])?;
         drain(said);
-        let mut part = Part::start(&["plain-program", places[0].text()?])?;
+        let mut part = Part::start_on(processors, &["plain-program", places[0].text()?])?;
         part.hear()?;
         let node = Node::builder().name("here").directory(&places[1].0).open()?;
         Self::meet("gateways", node, part, vec![there, here], places)
