@@ -2,9 +2,10 @@
 
 use crate::node::{Carrying, EndpointId, Load};
 
-/// Messages after which the subscriber is woken, to let go of what has been carried, and how many bytes they may have.
-const UNREAD_MAX: u32 = 16;
-const UNREAD_BYTES_MAX: usize = 64 << 10;
+/// Messages after which the subscriber is woken, to let go of what has been carried, or fewer if that is half of the ring; and how many
+/// bytes they may have.
+const UNREAD_MAX: usize = 256;
+const UNREAD_BYTES_MAX: usize = 256 << 10;
 
 /// Those who carry what one publisher sends, each for a subscriber.
 #[derive(Default)]
@@ -14,7 +15,7 @@ pub(super) struct Carriage {
     loaded: Vec<bool>,
     /// Those whose subscribers need not be woken.
     settled: Vec<EndpointId>,
-    unread: u32,
+    unread: usize,
     unread_bytes: usize,
 }
 
@@ -25,8 +26,8 @@ impl Carriage {
         !self.carriers.is_empty()
     }
 
-    /// A message is about to be published.
-    pub(super) fn load(&mut self, number: u64, message: &[u8]) {
+    /// A message is about to be published, in a ring of so many slots.
+    pub(super) fn load(&mut self, number: u64, message: &[u8], slots: usize) {
         let Self { carriers, loaded, settled, .. } = self;
         loaded.clear();
         settled.clear();
@@ -43,7 +44,7 @@ impl Carriage {
         });
         self.unread += 1;
         self.unread_bytes = self.unread_bytes.saturating_add(message.len());
-        if self.unread >= UNREAD_MAX || self.unread_bytes >= UNREAD_BYTES_MAX {
+        if self.unread >= UNREAD_MAX.min(slots / 2) || self.unread_bytes >= UNREAD_BYTES_MAX {
             self.wake_all();
         }
     }
@@ -73,6 +74,8 @@ mod tests {
 
     use super::*;
     use crate::node::NodeId;
+
+    const SLOTS: usize = 64;
 
     struct Told {
         says: Load,
@@ -104,17 +107,17 @@ mod tests {
             carrying(2, Load::Taken),
             carrying(3, Load::Left)
         ]));
-        carriage.load(7, b"four");
+        carriage.load(7, b"four", SLOTS);
         assert_eq!(carriage.settled(), [subscriber(2)]);
         carriage.carry();
         assert_eq!(*told.lock().expect("nobody panics"), ["load 7 4", "load 7 4", "load 7 4", "carry"]);
-        (1..UNREAD_MAX - 1).for_each(|_| carriage.load(8, b""));
+        (1..SLOTS / 2 - 1).for_each(|_| carriage.load(8, b"", SLOTS));
         assert_eq!(carriage.settled(), [subscriber(2)]);
-        carriage.load(9, b"");
+        carriage.load(9, b"", SLOTS);
         assert!(carriage.settled().is_empty(), "it is to let go of them");
-        carriage.load(10, &[0; UNREAD_BYTES_MAX]);
+        carriage.load(10, &[0; UNREAD_BYTES_MAX], SLOTS);
         assert!(carriage.settled().is_empty(), "it keeps much");
-        carriage.load(11, b"");
+        carriage.load(11, b"", SLOTS);
         assert_eq!(carriage.settled(), [subscriber(2)]);
         assert_eq!(carriage.carriers.len(), 2, "one has ended");
     }

@@ -222,7 +222,7 @@ impl PublisherShared {
         retention: Retention,
         has_prefix: bool,
     ) -> Self {
-        let (channel, face) = (offer.channel.clone(), Face::of(&offer));
+        let (channel, face, is_relayed) = (offer.channel.clone(), Face::of(&offer), offer.is_relayed);
         let state = State {
             readers: Readers::new(),
             floor: 0,
@@ -235,7 +235,8 @@ impl PublisherShared {
         // Without barriers on every processor, a publisher cannot be told of its first loser while it runs.
         let is_alone = Fencing::of_this_process() == Fencing::Full;
         let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
-        let modes = flag(is_alone, Modes::FENCES)
+        // Who passes messages on fences for itself, as its subscribers know.
+        let modes = flag(is_alone || is_relayed, Modes::FENCES)
             | flag(is_alone || retention.drops_oldest, Modes::MARKS)
             | flag(has_prefix, Modes::HAS_PREFIX);
         Self {

@@ -408,7 +408,7 @@ impl Sender {
     #[inline(never)]
     fn commit_carried(&mut self) {
         self.shared.find_carriers(&mut self.carriage);
-        self.carriage.load(self.end.tail(), self.end.loan());
+        self.carriage.load(self.end.tail(), self.end.loan(), self.shared.slots());
         self.end.commit();
         self.wake_sleepers();
         self.carriage.carry();

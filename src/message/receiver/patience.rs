@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Waits in a row in which polling was in vain, after which it is done seldom.
 const VAIN_MAX: u32 = 8;
 /// Of such waits, one in so many polls all the same: messages may come sooner again.
-const PROBE_EVERY: u32 = 16;
+const PROBE_EVERY: u32 = 64;
 /// A sleep as long says that polling would have been in vain. A shorter one, without polling before it, may be what it took to wake up,
 /// here and where the message comes from.
 const LONG: Duration = Duration::from_micros(100);

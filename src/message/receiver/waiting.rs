@@ -166,7 +166,14 @@ impl Receiver {
         let ticket = self.shared.line.sleeper().arm(mode);
         self.sources.iter().for_each(|source| source.sleepers.set());
         // Dekker: our bits, fence, their messages against their messages, fence, our bits.
-        (ticket, Fencing::of_this_process().of_sleeper())
+        (ticket, self.fencing().of_sleeper())
+    }
+
+    /// Who fences for whom: whoever passes messages on does so for itself. What it passes on has come a long way, and its thread and
+    /// its engine's are those that a barrier on every processor would hold up.
+    fn fencing(&self) -> Fencing {
+        let fence_themselves = self.sources.iter().all(|source| source.about.prefix.relayed_at().is_some());
+        if fence_themselves { Fencing::Full } else { Fencing::of_this_process() }
     }
 
     pub(super) fn disarm(&mut self) {
