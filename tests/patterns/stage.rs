@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tidepost::Node;
+use tidepost::{Network, Node};
 
 /// How long anything may take, on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,6 +29,12 @@ impl Domain {
     /// A node with a control thread.
     pub fn node(&self, name: &str) -> Node {
         Node::builder().name(name).directory(&self.directory).open().expect("the domain is ours")
+    }
+
+    /// A node that joins a network.
+    pub fn hosting(&self, name: &str, network: impl Network + 'static) -> Node {
+        let node = Node::builder().name(name).directory(&self.directory).network(network);
+        node.open().expect("the domain is ours")
     }
 
     /// A node that passes on what it receives, and sleeps at once when it waits.

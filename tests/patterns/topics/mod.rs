@@ -1,5 +1,6 @@
 //! Topics: what each option, call and policy promises.
 
+mod carried;
 mod descriptors;
 mod ending;
 mod extras;
