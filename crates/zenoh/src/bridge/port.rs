@@ -23,6 +23,8 @@ pub(super) type PortError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Counts {
     /// Messages, items, values, calls and notifications that have crossed, as far as the network took them.
     pub crossed: u64,
+    /// Those among them that their publishers have handed to the network themselves.
+    pub inline: u64,
     /// Those that did not, and that whoever receives is told of: no room, or lost on the way.
     pub lost: u64,
     /// Those that are of no known type, or garbled.
@@ -33,6 +35,7 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) crossed: AtomicU64,
+    pub(super) inline: AtomicU64,
     pub(super) lost: AtomicU64,
     pub(super) refused: AtomicU64,
 }
@@ -44,7 +47,8 @@ impl Counters {
 
     pub(super) fn counts(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counts { crossed: read(&self.crossed), lost: read(&self.lost), refused: read(&self.refused) }
+        let (crossed, inline) = (read(&self.crossed), read(&self.inline));
+        Counts { crossed, inline, lost: read(&self.lost), refused: read(&self.refused) }
     }
 }
 

@@ -51,6 +51,7 @@ impl Status {
                 "name": crossing.name,
                 "direction": crossing.direction.to_string(),
                 "crossed": crossing.counts.crossed,
+                "inline": crossing.counts.inline,
                 "lost": crossing.counts.lost,
                 "refused": crossing.counts.refused,
             })

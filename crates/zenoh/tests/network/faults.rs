@@ -151,6 +151,10 @@ struct Wired {
 pub trait Wire {
     /// The domain that sends, and the one that receives.
     fn ends(&self) -> [&Domain; 2];
+    /// A node in each.
+    fn nodes(&self) -> [Node; 2] {
+        self.ends().map(Domain::node)
+    }
     fn cut(&mut self);
     /// Mends it, and waits until the ends see each other.
     fn heal(&mut self);
@@ -200,7 +204,7 @@ pub fn every_number_is_accounted_for(wire: &mut impl Wire, cut: Duration) {
     // A topic of its own: of one that was cut before, the last messages may still be on their way.
     static CUTS: AtomicU32 = AtomicU32::new(0);
     let topic = format!("cut{}", CUTS.fetch_add(1, Ordering::Relaxed));
-    let nodes = wire.ends().map(Domain::node);
+    let nodes = wire.nodes();
     let mut publisher = publisher(&nodes[0], &topic);
     let mut subscriber = subscriber(&nodes[1], &topic);
     each_arrives_once(&mut publisher, &mut [&mut subscriber]);

@@ -7,6 +7,7 @@ mod exemptions;
 mod faults;
 mod history;
 mod hosts;
+mod inline;
 mod links;
 mod machine;
 mod program;

@@ -6,7 +6,7 @@ use tidepost_zenoh::{Network, Settings};
 use crate::stage::{Domain, PATIENCE, listening, until};
 
 /// What the network of a domain says of itself.
-fn status(domain: &Domain) -> serde_json::Value {
+pub fn status(domain: &Domain) -> serde_json::Value {
     let mut reader = domain.node().state::<[u8]>("network/tidepost").reader().expect("it is bytes");
     let value = reader.wait(PATIENCE).expect("waiting succeeds").expect("it is told");
     serde_json::from_slice(&value).expect("it is JSON")

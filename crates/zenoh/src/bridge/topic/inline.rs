@@ -15,7 +15,7 @@ use super::passing;
 use crate::bridge::context::{Context, sender_of};
 use crate::bridge::outlet::Outlet;
 use crate::bridge::port::Counters;
-use crate::link::{Frame, LinkError};
+use crate::link::{Frame, LinkError, Sent};
 
 /// Publishers that are remembered although they have gone.
 const GONE_MAX: usize = 1024;
@@ -161,6 +161,7 @@ impl Carrying for Publishing {
         let Some((number, frame)) = self.loaded.take() else { return };
         if let Some(inline) = self.inline.upgrade() {
             let sent = inline.outlet.send(frame, &mut || ()).map_err(Into::into);
+            Counters::add(&inline.counters.inline, u64::from(matches!(sent, Ok(Sent::Sent))));
             if !passing::note_sent(&inline.context, &inline.counters, sent) {
                 inline.end();
             }

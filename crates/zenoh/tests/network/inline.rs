@@ -1,0 +1,125 @@
+//! The fears: of a message that its publisher hands to the network, and that whoever reads the topic for that reads too, two come across, or
+//! none; or one overtakes the one before it.
+
+use std::time::Duration;
+
+use tidepost::{EndpointId, Node, Overflow, Publisher};
+use tidepost_zenoh::{Network, Settings};
+
+use crate::faults::{Wire, every_number_is_accounted_for};
+use crate::shim::Shim;
+use crate::stage::{Domain, PATIENCE, listening, until};
+use crate::within::status;
+
+/// Two programs that carry the network themselves, and a wire between them.
+struct Programs {
+    nodes: [Node; 2],
+    shim: Shim,
+    domains: [Domain; 2],
+}
+
+impl Programs {
+    fn new() -> Self {
+        let domains = ["east", "west"].map(Domain::new);
+        let open = |domain: &Domain, settings: Settings| {
+            let builder = Node::builder().name("program").directory(domain.path());
+            builder.network(Network::new(settings).inline(true)).open().expect("the network is there")
+        };
+        let east = open(&domains[0], listening());
+        let address = status(&domains[0])["addresses"][0].as_str().expect("it listens").to_owned();
+        let shim = Shim::to(&address);
+        let connect = vec![shim.address().to_owned()];
+        let west = open(&domains[1], Settings { connect, ..Settings::default() });
+        let programs = Self { nodes: [east, west], shim, domains };
+        programs.see_each_other();
+        programs
+    }
+
+    fn see_each_other(&self) {
+        let sees = |domain| status(domain)["machines"].as_array().is_some_and(|all| !all.is_empty());
+        until("both see the other", || self.domains.iter().all(sees));
+    }
+
+    /// How many messages of a topic the publishers of the first have handed over, and how many have gone out in all.
+    fn handed_over(&self, topic: &str) -> (u64, u64) {
+        let status = status(&self.domains[0]);
+        let crossings = status["crossings"].as_array().expect("it is a list");
+        let ours =
+            crossings.iter().find(|crossing| crossing["name"] == topic && crossing["direction"] == "out");
+        let count = |what: &str| ours.and_then(|crossing| crossing[what].as_u64()).unwrap_or_default();
+        (count("inline"), count("crossed"))
+    }
+}
+
+impl Wire for Programs {
+    fn ends(&self) -> [&Domain; 2] {
+        self.domains.each_ref()
+    }
+    fn nodes(&self) -> [Node; 2] {
+        self.nodes.clone()
+    }
+    fn cut(&mut self) {
+        self.shim.cut();
+    }
+    fn heal(&mut self) {
+        self.shim.heal();
+        self.see_each_other();
+    }
+}
+
+#[test]
+fn nothing_is_lost_silently_that_a_publisher_hands_over_itself() {
+    let mut programs = Programs::new();
+    every_number_is_accounted_for(&mut programs, Duration::from_millis(900));
+    every_number_is_accounted_for(&mut programs, Duration::from_secs(5));
+    let (inline, crossed) = programs.handed_over("cut0").max(programs.handed_over("cut1"));
+    assert!(inline > crossed / 2 && crossed > 100, "{inline} of {crossed}");
+}
+
+/// Sends numbers in messages of many lengths.
+fn send_all(mut publisher: Publisher<[u8]>, count: u64) {
+    publisher.wait_for_subscribers(1, PATIENCE).expect("the network subscribes");
+    for number in 0..count {
+        let mut message = vec![number as u8; 8 + number as usize * 37 % 3_000];
+        message[..8].copy_from_slice(&number.to_le_bytes());
+        publisher.send(&message).expect("there is room");
+        if number % 64 == 0 {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+    publisher.close(PATIENCE).expect("the network reads all");
+}
+
+#[test]
+fn whoever_hands_a_message_over_it_comes_once_and_in_its_turn() {
+    const COUNT: u64 = 2_000;
+    let programs = Programs::new();
+    let [east, west] = &programs.nodes;
+    let neighbour = programs.domains[0].node();
+    let mut subscriber = west.topic::<[u8]>("t").subscriber().expect("the types agree");
+    // Three publishers hand theirs over, one of them with few slots; and two do not.
+    let publishers: Vec<_> = [(east, 8), (east, 64), (east, 1024), (&neighbour, 64)]
+        .map(|(node, depth)| node.topic::<[u8]>("t").depth(depth).publisher(Overflow::Block))
+        .into_iter()
+        .chain([east.topic::<[u8]>("t").history(4).publisher(Overflow::Block)])
+        .map(|publisher| publisher.expect("the topic is ours"))
+        .collect();
+    let senders: Vec<_> = publishers
+        .into_iter()
+        .map(|publisher| std::thread::spawn(move || send_all(publisher, COUNT)))
+        .collect();
+    let mut next = std::collections::HashMap::<EndpointId, u64>::new();
+    while next.len() < 5 || next.values().any(|next| *next < COUNT) {
+        let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
+        let number = u64::from_le_bytes(*sample.first_chunk().expect("it has a number"));
+        let next = next.entry(sample.publisher()).or_default();
+        assert_eq!((number, sample.lost()), (*next, 0), "each comes once, in its turn");
+        assert!(sample[8..].iter().all(|byte| *byte == number as u8));
+        *next += 1;
+    }
+    senders.into_iter().for_each(|sender| sender.join().expect("it sends all"));
+    until("all are counted", || programs.handed_over("t").1 == 5 * COUNT);
+    let (inline, _) = programs.handed_over("t");
+    assert!((COUNT..=3 * COUNT).contains(&inline), "{inline} of those of three publishers");
+    assert!(subscriber.recv_timeout(Duration::from_millis(300)).expect("receiving succeeds").is_none());
+}
