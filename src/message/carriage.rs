@@ -20,9 +20,10 @@ pub(super) struct Carriage {
 }
 
 impl Carriage {
-    /// Further carriers; whether there is any.
-    pub(super) fn add(&mut self, carriers: Vec<(EndpointId, Box<dyn Carrying>)>) -> bool {
-        self.carriers.extend(carriers);
+    /// Some carriers come, and those of these subscribers go; whether there is any.
+    pub(super) fn change(&mut self, new: Vec<(EndpointId, Box<dyn Carrying>)>, gone: &[EndpointId]) -> bool {
+        self.carriers.retain(|(subscriber, _)| !gone.contains(subscriber));
+        self.carriers.extend(new);
         !self.carriers.is_empty()
     }
 
@@ -101,7 +102,7 @@ mod tests {
             (subscriber(number), Box::new(Told { says, told: Arc::clone(&told) }) as Box<dyn Carrying>)
         };
         let mut carriage = Carriage::default();
-        assert!(!carriage.add(Vec::new()));
+        assert!(!carriage.change(Vec::new(), &[]));
         assert!(carriage.add(vec![
             carrying(1, Load::Over),
             carrying(2, Load::Taken),
@@ -120,5 +121,7 @@ mod tests {
         carriage.load(11, b"", SLOTS);
         assert_eq!(carriage.settled(), [subscriber(2)]);
         assert_eq!(carriage.carriers.len(), 2, "one has ended");
+        assert!(carriage.change(Vec::new(), &[subscriber(2)]));
+        assert!(!carriage.change(Vec::new(), &[subscriber(3)]));
     }
 }

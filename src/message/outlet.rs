@@ -134,13 +134,16 @@ pub(super) struct PublisherShared {
     state: Mutex<State>,
 }
 
-/// Who is to carry what is sent, and for which subscriber.
+/// Who is to carry what is sent, and for which subscriber; and subscribers that have gone.
 #[derive(Default)]
-struct Carriers(Vec<(EndpointId, Box<dyn Carrying>)>);
+struct Carriers {
+    new: Vec<(EndpointId, Box<dyn Carrying>)>,
+    gone: Vec<EndpointId>,
+}
 
 impl std::fmt::Debug for Carriers {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} new", self.0.len())
+        write!(formatter, "{} new, {} gone", self.new.len(), self.gone.len())
     }
 }
 
@@ -346,11 +349,26 @@ impl PublisherShared {
         self.sleepers.are_there()
     }
 
-    /// Adds those who are to carry what is sent from now on. If there is nobody, it is not carried any more.
+    fn carriers(&self) -> MutexGuard<'_, Carriers> {
+        self.carriers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds those who are to carry what is sent from now on, and lets go of those for subscribers that have gone. If there is nobody, it
+    /// is not carried any more.
     pub(super) fn find_carriers(&self, carriage: &mut Carriage) {
-        let mut new = self.carriers.lock().unwrap_or_else(PoisonError::into_inner);
-        if !carriage.add(std::mem::take(&mut new.0)) {
+        let mut carriers = self.carriers();
+        let Carriers { new, gone } = std::mem::take(&mut *carriers);
+        if !carriage.change(new, &gone) {
             self.modes.fetch_and(!Modes::CARRIED, Ordering::Relaxed);
+        }
+    }
+
+    /// Nothing is carried for these subscribers any more.
+    fn carry_no_more(&self, subscribers: &[EndpointId]) {
+        if self.modes().are_carried() {
+            let mut carriers = self.carriers();
+            carriers.new.retain(|(subscriber, _)| !subscribers.contains(subscriber));
+            carriers.gone.extend(subscribers);
         }
     }
 
@@ -448,6 +466,7 @@ impl PublisherShared {
         let ring = NewRing { outlet: self.face.outlet, generation, start, memory };
         state.ring.0 = Some(ring.clone());
         state.floor = start;
+        self.carry_no_more(detached);
         let let_go = state.readers.detach(start, |reader| detached.contains(&reader.subscriber.id));
         // One that sleeps is not woken any more, and is not to be looked for with each message.
         let_go.iter().for_each(|reader| self.sleepers.clear(reader.bit));
@@ -587,6 +606,7 @@ impl Outlet for PublisherShared {
     }
 
     fn part(&self, inlet: EndpointId) {
+        self.carry_no_more(&[inlet]);
         let mut state = self.state();
         state.to_detach.retain(|id| *id != inlet);
         let gone: Vec<_> = state.readers.remove(|reader| reader.subscriber.id == inlet).collect();
@@ -616,7 +636,7 @@ impl Outlet for PublisherShared {
         let is_topic = self.channel.pattern() == Pattern::Topic && !self.is_lane();
         if is_topic && may_wait && is_bare && self.retention.history == 0 {
             let carrying = carrier.begin(self.face.outlet, &self.face.descriptor, next);
-            self.carriers.lock().unwrap_or_else(PoisonError::into_inner).0.push((inlet, carrying));
+            self.carriers().new.push((inlet, carrying));
             self.modes.fetch_or(Modes::CARRIED, Ordering::Relaxed);
         }
     }

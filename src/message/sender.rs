@@ -490,7 +490,8 @@ pub(super) fn assemble(
     Ok((end, shared))
 }
 
-/// Messages that are published one by one, and sleepers that are woken once, at the end, whatever ends it.
+/// Messages that are published one by one, and sleepers that are woken once, at the end, whatever ends it; where they are carried, with
+/// each.
 pub(super) struct Burst<'a>(&'a mut Sender);
 
 impl Burst<'_> {

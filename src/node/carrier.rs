@@ -15,7 +15,8 @@ pub trait Carrier: fmt::Debug + Send + Sync {
 
 /// Carries what one publisher sends. It is asked on the publisher's thread, before and after each message is published.
 pub trait Carrying: Send {
-    /// This message is about to be published, with this number. Returns at once, with what is to be carried copied.
+    /// This message is about to be published, with this number. Returns soon, with what is to be carried copied: subscribers in this
+    /// domain have not got it yet.
     fn load(&mut self, number: u64, message: &[u8]) -> Load;
     /// The message that was loaded has been published, and who sleeps has been woken: it is carried now, which may take its time.
     fn carry(&mut self);

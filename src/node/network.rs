@@ -53,9 +53,7 @@ impl Host {
 
     /// A publisher of the node's, asked for by somebody else's node.
     pub(crate) fn outlet(&self, id: EndpointId) -> Option<Arc<dyn Outlet>> {
-        let shared = self.shared.upgrade().filter(|shared| id.node() == self.id && !shared.is_inherited())?;
-        let outlet = shared.control().outlet(id);
-        outlet
+        self.shared.upgrade().filter(|shared| id.node() == self.id && !shared.is_inherited())?.outlet(id)
     }
 }
 

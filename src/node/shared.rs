@@ -1,9 +1,10 @@
 //! What a node's handles, its endpoints and its control thread share.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,8 @@ pub(crate) struct NodeShared {
     ended_pairs: Mutex<Vec<(EndpointId, EndpointId)>>,
     /// Hubs that have something to do, outside of all locks.
     to_attend: Mutex<Vec<Arc<dyn Hub>>>,
+    /// The outlets, for other nodes of this process, which have locks of their own by then: under it no other is taken.
+    outlets: Mutex<HashMap<EndpointId, Weak<dyn Outlet>>>,
 }
 
 /// What kind of node it is.
@@ -191,11 +194,21 @@ impl NodeShared {
     pub(crate) fn add_outlet(&self, outlet: Arc<dyn Outlet>) -> Result<(), EndpointError> {
         self.check_open()?;
         let id = outlet.id();
+        self.outlets().insert(id, Arc::downgrade(&outlet));
         let added = self.control().add_outlet(outlet);
         self.wake_waiters();
         let settled = added.and_then(|()| self.settle(id));
         // A shutdown meanwhile may have told everybody but this one.
         settled.and_then(|()| self.check_open()).inspect_err(|_| self.remove_outlet(id))
+    }
+
+    fn outlets(&self) -> MutexGuard<'_, HashMap<EndpointId, Weak<dyn Outlet>>> {
+        self.outlets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One of the outlets that are for everybody.
+    pub(super) fn outlet(&self, id: EndpointId) -> Option<Arc<dyn Outlet>> {
+        self.outlets().get(&id).and_then(Weak::upgrade)
     }
 
     /// Introduces an inlet, and waits for nobody's answer.
@@ -303,6 +316,7 @@ impl NodeShared {
 
     pub(crate) fn remove_outlet(&self, id: EndpointId) {
         if !self.is_inherited() {
+            self.outlets().remove(&id);
             self.control().remove_outlet(id);
             self.wake_waiters();
         }
@@ -568,6 +582,7 @@ fn assemble(name: Name, domain: Domain, kind: Kind) -> Result<NodeShared, OpenEr
         round_over: Condvar::new(),
         ended_pairs: Mutex::default(),
         to_attend: Mutex::default(),
+        outlets: Mutex::default(),
     })
 }
 

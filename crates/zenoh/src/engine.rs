@@ -229,11 +229,16 @@ impl Waiting {
     /// Sends what is put into the room, until that is closed.
     fn send_all(&self) {
         while self.room.wait(SINK_WAIT) != Waited::Closed {
-            let _turn = lock(&self.turn);
-            while let Some(frame) = self.room.try_take() {
-                if !self.sending.send(frame) {
-                    return self.room.close();
-                }
+            self.flush();
+        }
+    }
+
+    /// Sends what is in the room.
+    fn flush(&self) {
+        let _turn = lock(&self.turn);
+        while let Some(frame) = self.room.try_take() {
+            if !self.sending.send(frame) {
+                return self.room.close();
             }
         }
     }
@@ -312,6 +317,12 @@ impl Sink for ZenohSink {
                 sent
             }
             Way::InTurn(waiting) => waiting.send(frame, settled),
+        }
+    }
+
+    fn flush(&self) {
+        if let Way::InTurn(waiting) = &self.way {
+            waiting.flush();
         }
     }
 

@@ -118,7 +118,8 @@ impl Network {
 
     /// Whether the node's own `Block` publishers hand their messages to the network themselves, each on its own thread, as it is with the
     /// engine alone; they do not unless chosen. No other thread has to be woken for that, so messages are there sooner. But a link that is
-    /// full holds up who sends, and one that is dead and full does once, for half of the lease, local subscribers' messages included.
+    /// full holds up who sends, and one that is dead and full does once, for half of the lease, local subscribers' messages included:
+    /// neither the time-out of a sending call nor `cancel` ends that.
     /// Publishers with a history, times or headers go the usual way, and so do those of other policies and of other programs.
     pub fn inline(self, is_inline: bool) -> Self {
         Self { is_inline, ..self }

@@ -90,6 +90,8 @@ pub trait Sink: fmt::Debug + Send + Sync {
     /// Sends a frame on this thread if nothing waits before it, which may have to wait for the link for as long as that takes; queues
     /// it otherwise. `settled` is called when nothing that is sent later can come before it.
     fn send(&self, frame: Frame, settled: &mut dyn FnMut()) -> Sent;
+    /// Waits until what was queued before this has been sent: as long as the link takes.
+    fn flush(&self);
     /// Whether anybody receives them.
     fn has_receivers(&self) -> bool;
 }

@@ -34,7 +34,8 @@ impl Patience {
             // What one look finds was there before the wait, and says nothing.
             (false, false) => {}
             (true, false) => self.vain = 0,
-            (false, true) if slept <= LONG => self.vain = 0,
+            // It is tried once: if that is in vain too, what comes comes later than the last poll each time.
+            (false, true) if slept <= LONG => self.vain = VAIN_MAX - 1,
             (_, true) => self.vain = self.vain.wrapping_add(1),
         }
     }
@@ -80,6 +81,10 @@ mod tests {
             patience.learn(USUALLY, LONG / 2);
         }
         assert_eq!(patience.polls(USUALLY), 1);
+        patience.learn(1, LONG / 2);
+        assert_eq!(patience.polls(USUALLY), USUALLY, "it is tried again");
+        patience.learn(USUALLY, LONG / 2);
+        assert_eq!(patience.polls(USUALLY), 1, "once");
     }
 
     /// The fear: two that answer each other at once both sleep for ever, as neither polls when the other does.

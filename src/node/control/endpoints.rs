@@ -35,12 +35,6 @@ impl Control {
         self.introduce(Role::Outlet, &channel, id, &offer)
     }
 
-    /// One of our outlets.
-    pub(in crate::node) fn outlet(&self, id: EndpointId) -> Option<Arc<dyn Outlet>> {
-        let record = self.outlets.get(&id.number).filter(|record| !record.is_closed)?;
-        Some(Arc::clone(&record.outlet))
-    }
-
     /// Introduces an inlet to every outlet and hub of its channel. It is settled when all have let it in or refused.
     pub(in crate::node) fn add_inlet(&mut self, inlet: Arc<dyn Inlet>) -> Result<(), EndpointError> {
         let (id, channel) = (inlet.id(), inlet.channel().clone());

@@ -5,38 +5,54 @@
 //! is passed on from then on, and no number says when that was.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::context::Context;
+use super::context::{ASK_AGAIN, Context};
 use crate::envelope::{DomainId, Envelope, Sender};
 use crate::link::{Frame, Kept, LinkError, ask_one};
 
-/// How long whoever is asked may take. Messages of the same topic wait meanwhile.
-const TIMEOUT: Duration = Duration::from_secs(1);
+/// How long whoever is asked may take, twice which is waited for at most. Messages of the same topic wait meanwhile; who has not answered is
+/// not asked again for a while.
+const TIMEOUT: Duration = Duration::from_millis(500);
+/// Publishers and domains that are remembered.
+const REMEMBERED_MAX: usize = 4096;
 
 /// The first message of each publisher here that was passed on, and when.
 #[derive(Debug, Default)]
-pub(super) struct Firsts(Mutex<HashMap<Sender, (u64, Instant)>>);
+pub(super) struct Firsts {
+    firsts: Mutex<HashMap<Sender, (u64, Instant)>>,
+    /// Those who have not answered, and when they were asked.
+    silent: Mutex<HashMap<DomainId, Instant>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Puts something into a map that does not grow for ever: what was in it is of no great use.
+fn remember<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: K, value: V) {
+    if map.len() >= REMEMBERED_MAX && !map.contains_key(&key) {
+        map.clear();
+    }
+    map.entry(key).or_insert(value);
+}
 
 impl Firsts {
-    fn firsts(&self) -> MutexGuard<'_, HashMap<Sender, (u64, Instant)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A message is about to be passed on: the first of its publisher, or of those since the bridge was asked for it anew.
     pub(super) fn note(&self, sender: Sender, number: u64) {
-        self.firsts().entry(sender).or_insert_with(|| (number, Instant::now()));
+        remember(&mut lock(&self.firsts), sender, (number, Instant::now()));
     }
 
     /// This publisher has gone.
     pub(super) fn forget(&self, sender: Sender) {
-        self.firsts().remove(&sender);
+        lock(&self.firsts).remove(&sender);
     }
 
     /// The first message of a publisher, if it was passed on no longer ago than `age`.
     fn within(&self, sender: Sender, age: Duration) -> Option<u64> {
-        let (number, at) = *self.firsts().get(&sender)?;
+        let (number, at) = *lock(&self.firsts).get(&sender)?;
         (at.elapsed() <= age).then_some(number)
     }
 
@@ -83,7 +99,15 @@ pub(super) fn ask(context: &Context, envelope: Envelope, age: Duration) -> u64 {
     // Of a machine that came later, what it had sent before was not for us.
     let age = age.min(context.remotes.known_for(domain));
     let frame = Frame { payload: question(sender, age), ..Frame::default() };
+    let silent = &context.firsts.silent;
+    if lock(silent).get(&domain).is_some_and(|asked| asked.elapsed() < ASK_AGAIN) {
+        return sequence;
+    }
     let told = ask_one(&*context.link, &key(context, domain), frame, TIMEOUT).ok().flatten();
+    lock(silent).remove(&domain);
+    if told.is_none() {
+        remember(&mut lock(silent), domain, Instant::now());
+    }
     let first = told.and_then(|told| told.payload.first_chunk().copied()).map(u64::from_le_bytes);
     first.map_or(sequence, |first| first.min(sequence))
 }

@@ -44,8 +44,9 @@ impl Outlet {
 
     fn change(&self, current: &mut Current, quality: Quality) -> Result<(), LinkError> {
         if current.quality != quality {
-            // What the one before has not sent yet it still sends.
             let sink = self.context.link.sink(&self.key, quality, self.context.options.room_bytes)?;
+            // What the one before has not sent yet would be overtaken.
+            current.sink.flush();
             current.before.push((std::mem::replace(&mut current.sink, sink), Instant::now()));
             current.quality = quality;
         }
@@ -61,16 +62,24 @@ impl Outlet {
 
     /// Queues a message, as [`Sink::try_send`].
     pub(super) fn try_send(&self, frame: Frame) -> Result<Sent, LinkError> {
-        Ok(self.sink_for(&frame)?.try_send(frame))
+        let sink = Arc::clone(&self.current_for(&frame)?.sink);
+        Ok(sink.try_send(frame))
     }
 
     /// Sends a message, as [`Sink::send`].
     pub(super) fn send(&self, frame: Frame, settled: &mut dyn FnMut()) -> Result<Sent, LinkError> {
-        Ok(self.sink_for(&frame)?.send(frame, settled))
+        let current = self.current_for(&frame)?;
+        let sink = Arc::clone(&current.sink);
+        // Until it is settled, the sink is not replaced. What may be lost is sent before it is settled, and waits for nothing else.
+        let mut held = Some(current).filter(|current| current.quality != Quality::Lossy);
+        Ok(sink.send(frame, &mut || {
+            drop(held.take());
+            settled();
+        }))
     }
 
     /// The sink for a message, however long it is.
-    fn sink_for(&self, frame: &Frame) -> Result<Arc<dyn Sink>, LinkError> {
+    fn current_for(&self, frame: &Frame) -> Result<MutexGuard<'_, Current>, LinkError> {
         let mut current = self.current();
         if frame.payload.len() > current.longest {
             current.longest = frame.payload.len().next_power_of_two();
@@ -79,7 +88,7 @@ impl Outlet {
                 self.change(&mut current, quality)?;
             }
         }
-        Ok(Arc::clone(&current.sink))
+        Ok(current)
     }
 
     /// Whether anybody receives them.

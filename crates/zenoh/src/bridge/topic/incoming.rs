@@ -113,7 +113,7 @@ struct Publishing {
     context: Arc<Context>,
     name: String,
     counters: Arc<Counters>,
-    /// Since when it is received.
+    /// Since when it is received, and everybody remembered of whom something has come.
     opened: Option<Instant>,
     publishers: HashMap<Origin, Standin>,
     /// What was due of those whose machines have gone: they may come back.
@@ -201,8 +201,9 @@ impl Intake for Publishing {
             self.publishers.extract_if(|origin, _| !remotes.is_there(origin.map(|(domain, _)| domain)));
         self.absent.extend(gone.map(|(origin, standin)| (origin, standin.due)));
         if self.absent.len() > PUBLISHERS_MAX {
-            // Whoever was gone that long has gone.
+            // Whoever was gone that long has gone, or is met as if it came now.
             self.absent.clear();
+            self.opened = Some(Instant::now());
         }
     }
 }
@@ -230,6 +231,8 @@ impl Publishing {
                 // What is refused is missing if others are not.
                 if self.absent.len() < PUBLISHERS_MAX {
                     self.absent.insert(origin, due);
+                } else {
+                    self.opened = Some(Instant::now());
                 }
                 match Lasting::of(&error) {
                     Lasting::Not => {}
@@ -244,7 +247,9 @@ impl Publishing {
     /// What is due of somebody who sends this, and of whom nothing has come before.
     fn first_due(&self, envelope: Option<Envelope>) -> Due {
         let age = self.opened.map_or(Duration::ZERO, |opened| opened.elapsed());
-        let next = envelope.map(|envelope| firsts::ask(&self.context, envelope, age));
+        let is_room = self.publishers.len() < PUBLISHERS_MAX;
+        let ask = |envelope: Envelope| firsts::ask(&self.context, envelope, age);
+        let next = envelope.map(|envelope| if is_room { ask(envelope) } else { envelope.sequence });
         Due { next, lost: 0, is_new: true }
     }
 

@@ -135,6 +135,8 @@ impl Publishing {
         let encoding = match &self.encoding {
             Some(encoding) => Arc::clone(encoding),
             None => {
+                // What the topic's others send may be lost.
+                inline.outlet.be_reliable()?;
                 context.firsts.note(sender, number);
                 Arc::clone(self.encoding.insert(context.tell_type(&self.message_type)?))
             }

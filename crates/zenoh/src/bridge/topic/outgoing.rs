@@ -81,9 +81,10 @@ impl TopicOut {
     fn say_farewell(&mut self, local: &Local) -> Result<(), PortError> {
         let is_gone = |endpoint: &Endpoint| local.senders.iter().all(|sender| sender.id != endpoint.id);
         for gone in std::mem::take(&mut self.leaving) {
-            let envelope = self.context.envelope(sender_of(gone.id), overflow_of(gone.policy), u64::MAX);
+            let sender = sender_of(gone.id);
+            self.context.firsts.forget(sender);
+            let envelope = self.context.envelope(sender, overflow_of(gone.policy), u64::MAX);
             self.outlet.try_send(envelope.into_farewell())?;
-            self.context.firsts.forget(sender_of(gone.id));
         }
         self.leaving = self.here.extract_if(.., |endpoint| is_gone(endpoint)).collect();
         self.here.clone_from(&local.senders);
