@@ -103,11 +103,8 @@ mod tests {
         };
         let mut carriage = Carriage::default();
         assert!(!carriage.change(Vec::new(), &[]));
-        assert!(carriage.add(vec![
-            carrying(1, Load::Over),
-            carrying(2, Load::Taken),
-            carrying(3, Load::Left)
-        ]));
+        let new = vec![carrying(1, Load::Over), carrying(2, Load::Taken), carrying(3, Load::Left)];
+        assert!(carriage.change(new, &[]));
         carriage.load(7, b"four", SLOTS);
         assert_eq!(carriage.settled(), [subscriber(2)]);
         carriage.carry();
