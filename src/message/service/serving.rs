@@ -1,12 +1,16 @@
-//! A server without its types: whose turn it is, what is kept for whom, and what other threads have answered.
+//! A server without its types: whose turn it is, and what is kept for whom.
+
+mod ticket;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll as TaskPoll};
 use std::time::Instant;
 
+pub(super) use self::ticket::Ticket;
+use self::ticket::{Posted, PostedAnswer};
 use super::core::{ANY, PARTS_AHEAD};
 use super::error::AnswerError;
 use super::head::{self, AnswerHead, Reply, RequestHead, Want};
@@ -148,20 +152,6 @@ fn note_of(notes: &CursorMemory, note: u16) -> u64 {
     let Some(mask) = notes.notes().checked_sub(1) else { return 0 };
     // Acquire: what the client did before is seen.
     notes.note(usize::from(note) & mask).load(crate::sync::door::Ordering::Acquire)
-}
-
-/// Answers of other threads, which the server's own sends.
-#[derive(Default)]
-struct Posted {
-    has_some: AtomicBool,
-    answers: Mutex<Vec<PostedAnswer>>,
-}
-
-/// One of them.
-struct PostedAnswer {
-    due: Due,
-    reply: Reply,
-    bytes: Box<[u8]>,
 }
 
 /// A server without its types.
@@ -725,63 +715,6 @@ impl Drop for ServerCore {
         self.receiver.shared().node.shared().remove_hub(self.hub.id());
         // Lanes take the control plane's lock when they go, so they are not left to it.
         drop(self.hub.take_news());
-    }
-}
-
-/// A request that is answered later.
-pub(super) struct Ticket {
-    /// Until it is answered.
-    due: Option<Due>,
-    request: HeldBytes,
-    notes: Option<CursorMemory>,
-    is_gone: Arc<AtomicBool>,
-    posted: Arc<Posted>,
-    shared: Arc<SubscriberShared>,
-}
-
-impl Ticket {
-    pub(super) fn request(&self) -> &[u8] {
-        self.request.as_slice()
-    }
-
-    pub(super) fn due(&self) -> &Due {
-        self.due.as_ref().expect("an answer consumes its ticket")
-    }
-
-    pub(super) fn is_cancelled(&self) -> bool {
-        let due = self.due();
-        let is_given_up = |notes: &CursorMemory| head::is_given_up(note_of(notes, due.head.note), due.number);
-        due.wants_answer()
-            && (self.is_gone.load(Ordering::Acquire)
-                || head::has_passed(due.head.deadline_ms)
-                || self.notes.as_ref().is_some_and(is_given_up))
-    }
-
-    /// Answers: the server's own thread sends it.
-    pub(super) fn post(mut self, reply: Reply, bytes: &[u8]) {
-        self.put(reply, bytes);
-    }
-
-    fn put(&mut self, reply: Reply, bytes: &[u8]) {
-        let node = self.shared.node.shared();
-        if let Some(due) = self.due.take().filter(|_| !node.is_inherited()) {
-            let mut answers = self.posted.answers.lock().unwrap_or_else(PoisonError::into_inner);
-            answers.push(PostedAnswer { due, reply, bytes: bytes.into() });
-            drop(answers);
-            // If it was set before, the server has been woken, and has not taken them yet.
-            if !self.posted.has_some.swap(true, Ordering::AcqRel) {
-                self.shared.wake();
-                if !node.has_thread() {
-                    node.nudge();
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.put(Reply::Nothing, &[]);
     }
 }
 
