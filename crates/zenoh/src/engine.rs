@@ -223,24 +223,32 @@ struct Waiting {
     room: Arc<Room<Frame>>,
     /// Whoever has it sends; what comes meanwhile goes into the room.
     turn: Mutex<()>,
+    /// Whoever waits for the turn is about to take what is left.
+    is_retiring: AtomicBool,
 }
 
 impl Waiting {
     /// Sends what is put into the room, until that is closed.
     fn send_all(&self) {
         while self.room.wait(SINK_WAIT) != Waited::Closed {
-            self.flush();
+            let _turn = lock(&self.turn);
+            while !self.is_retiring.load(Ordering::Relaxed)
+                && let Some(frame) = self.room.try_take()
+            {
+                if !self.sending.send(frame) {
+                    return self.room.close();
+                }
+            }
         }
     }
 
-    /// Sends what is in the room.
-    fn flush(&self) {
+    /// Ends that, and takes what is left in the room.
+    fn retire(&self) -> Vec<Frame> {
+        self.is_retiring.store(true, Ordering::Relaxed);
         let _turn = lock(&self.turn);
-        while let Some(frame) = self.room.try_take() {
-            if !self.sending.send(frame) {
-                return self.room.close();
-            }
-        }
+        let left = std::iter::from_fn(|| self.room.try_take()).collect();
+        self.room.close();
+        left
     }
 
     /// Puts a frame into the room. What nobody receives yet is kept: for those who come later, or come back.
@@ -320,9 +328,10 @@ impl Sink for ZenohSink {
         }
     }
 
-    fn flush(&self) {
-        if let Way::InTurn(waiting) = &self.way {
-            waiting.flush();
+    fn retire(&self) -> Vec<Frame> {
+        match &self.way {
+            Way::Direct(_) => Vec::new(),
+            Way::InTurn(waiting) => waiting.retire(),
         }
     }
 
@@ -509,7 +518,8 @@ impl Link for Zenoh {
         let way = if quality == Quality::Lossy {
             Way::Direct(Box::new(sending))
         } else {
-            let waiting = Arc::new(Waiting { sending, room: Room::new(room), turn: Mutex::new(()) });
+            let (turn, is_retiring) = (Mutex::new(()), AtomicBool::new(false));
+            let waiting = Arc::new(Waiting { sending, room: Room::new(room), turn, is_retiring });
             let emptied = Arc::clone(&waiting);
             start_thread("tidepost-send", move || emptied.send_all())?;
             Way::InTurn(waiting)

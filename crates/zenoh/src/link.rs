@@ -90,8 +90,9 @@ pub trait Sink: fmt::Debug + Send + Sync {
     /// Sends a frame on this thread if nothing waits before it, which may have to wait for the link for as long as that takes; queues
     /// it otherwise. `settled` is called when nothing that is sent later can come before it.
     fn send(&self, frame: Frame, settled: &mut dyn FnMut()) -> Sent;
-    /// Waits until what was queued before this has been sent: as long as the link takes.
-    fn flush(&self);
+    /// Sends nothing any more, once the frame that is being sent has been, for which it waits, and gives back what is queued. What has been
+    /// sent is kept on, for who asks for it again.
+    fn retire(&self) -> Vec<Frame>;
     /// Whether anybody receives them.
     fn has_receivers(&self) -> bool;
 }

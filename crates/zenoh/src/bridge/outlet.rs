@@ -46,7 +46,9 @@ impl Outlet {
         if current.quality != quality {
             let sink = self.context.link.sink(&self.key, quality, self.context.options.room_bytes)?;
             // What the one before has not sent yet would be overtaken.
-            current.sink.flush();
+            for frame in current.sink.retire() {
+                sink.try_send(frame);
+            }
             current.before.push((std::mem::replace(&mut current.sink, sink), Instant::now()));
             current.quality = quality;
         }

@@ -143,6 +143,23 @@ fn check_in_turn([one, other]: [&dyn Link; 2]) {
     }
 }
 
+/// What a sink gives back when it retires has not been sent, and what it does not give back has.
+fn check_retirement([one, other]: [&dyn Link; 2]) {
+    let sink = one.sink("realm/retires", RELIABLE, ROOM).expect("it may");
+    let source = source(other, "realm/retires", RELIABLE, ROOM);
+    until("it is received there", || sink.has_receivers());
+    for number in 0..=255_u8 {
+        assert_eq!(sink.try_send(frame(&[number; 100])), Sent::Sent);
+    }
+    let given_back = sink.retire();
+    assert_eq!(sink.try_send(frame(&[0])), Sent::Closed);
+    let next = one.sink("realm/retires", RELIABLE, ROOM).expect("it may");
+    until("it is received there, too", || next.has_receivers());
+    given_back.into_iter().for_each(|frame| assert_eq!(next.try_send(frame), Sent::Sent));
+    (0..=255_u8).for_each(|number| assert_eq!(received(&*source), frame(&[number; 100])));
+    assert_eq!(source.wait(Duration::from_millis(100)), Waited::Nothing);
+}
+
 fn check_newest([one, other]: [&dyn Link; 2]) {
     let sink = one.sink("realm/newest", Quality::Newest, ROOM).expect("it may");
     for number in 0..10 {
@@ -224,6 +241,7 @@ fn the_link_does_what_every_link_does() {
         check_bounds(ends);
         check_at_once(ends);
         check_in_turn(ends);
+        check_retirement(ends);
         check_newest(ends);
         check_questions(ends);
         check_tokens(ends);
