@@ -1,6 +1,8 @@
 //! The fears: of a message that its publisher hands to the network, and that whoever reads the topic for that reads too, two come across, or
 //! none; or one overtakes the one before it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidepost::{EndpointId, Node, Overflow, Publisher};
@@ -11,6 +13,9 @@ use crate::shim::Shim;
 use crate::stage::{Domain, PATIENCE, listening, until};
 use crate::within::status;
 
+/// Messages that may be on their way of one publisher.
+const AHEAD: u64 = 6;
+
 /// Two programs that carry the network themselves, and a wire between them.
 struct Programs {
     nodes: [Node; 2],
@@ -19,17 +24,18 @@ struct Programs {
 }
 
 impl Programs {
-    fn new() -> Self {
+    /// Whose links may be silent for so long.
+    fn new(lease: Duration) -> Self {
         let domains = ["east", "west"].map(Domain::new);
         let open = |domain: &Domain, settings: Settings| {
             let builder = Node::builder().name("program").directory(domain.path());
             builder.network(Network::new(settings).inline(true)).open().expect("the network is there")
         };
-        let east = open(&domains[0], listening());
+        let east = open(&domains[0], Settings { lease, ..listening() });
         let address = status(&domains[0])["addresses"][0].as_str().expect("it listens").to_owned();
         let shim = Shim::to(&address);
         let connect = vec![shim.address().to_owned()];
-        let west = open(&domains[1], Settings { connect, ..Settings::default() });
+        let west = open(&domains[1], Settings { connect, lease, ..Settings::default() });
         let programs = Self { nodes: [east, west], shim, domains };
         programs.see_each_other();
         programs
@@ -69,23 +75,21 @@ impl Wire for Programs {
 
 #[test]
 fn nothing_is_lost_silently_that_a_publisher_hands_over_itself() {
-    let mut programs = Programs::new();
+    let mut programs = Programs::new(Settings::default().lease);
     every_number_is_accounted_for(&mut programs, Duration::from_millis(900));
     every_number_is_accounted_for(&mut programs, Duration::from_secs(5));
 }
 
-/// Sends numbers in messages of many lengths.
-fn send_all(mut publisher: Publisher<[u8]>, count: u64) -> Publisher<[u8]> {
+/// Sends numbers in messages of many lengths, no more ahead of who receives them than are kept to be sent again.
+fn send_all(mut publisher: Publisher<[u8]>, count: u64, place: u8, received: &AtomicU64) -> Publisher<[u8]> {
     publisher.wait_for_subscribers(1, PATIENCE).expect("the network subscribes");
     for number in 0..count {
         // Now and then one is longer than all before it, of which fewer are kept: it goes by another sink.
         let longer = if number % 200 == 99 { 10_000 << (number / 400) } else { 0 };
         let mut message = vec![number as u8; 8 + longer + number as usize * 37 % 3_000];
-        message[..8].copy_from_slice(&number.to_le_bytes());
+        message[..8].copy_from_slice(&(number << 8 | u64::from(place)).to_le_bytes());
+        until("it comes there", || received.load(Ordering::Relaxed) + AHEAD > number);
         publisher.send(&message).expect("there is room");
-        if number % 64 == 0 {
-            std::thread::sleep(Duration::from_micros(200));
-        }
     }
     publisher
 }
@@ -93,7 +97,8 @@ fn send_all(mut publisher: Publisher<[u8]>, count: u64) -> Publisher<[u8]> {
 #[test]
 fn whoever_hands_a_message_over_it_comes_once_and_in_its_turn() {
     const COUNT: u64 = 2_000;
-    let programs = Programs::new();
+    // On a busy machine a link may be silent for a while, and is not to be given up for that.
+    let programs = Programs::new(Duration::from_secs(30));
     let [east, west] = &programs.nodes;
     let neighbour = programs.domains[0].node();
     let mut subscriber = west.topic::<[u8]>("t").subscriber().expect("the types agree");
@@ -104,18 +109,24 @@ fn whoever_hands_a_message_over_it_comes_once_and_in_its_turn() {
         .chain([east.topic::<[u8]>("t").history(4).publisher(Overflow::Block)])
         .map(|publisher| publisher.expect("the topic is ours"))
         .collect();
-    let senders: Vec<_> = publishers
-        .into_iter()
-        .map(|publisher| std::thread::spawn(move || send_all(publisher, COUNT)))
+    let received: Arc<[AtomicU64; 5]> = Arc::default();
+    let senders: Vec<_> = (0_u8..)
+        .zip(publishers)
+        .map(|(place, publisher)| {
+            let received = Arc::clone(&received);
+            std::thread::spawn(move || send_all(publisher, COUNT, place, &received[usize::from(place)]))
+        })
         .collect();
     let mut next = std::collections::HashMap::<EndpointId, u64>::new();
     while next.len() < 5 || next.values().any(|next| *next < COUNT) {
         let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
-        let number = u64::from_le_bytes(*sample.first_chunk().expect("it has a number"));
+        let word = u64::from_le_bytes(*sample.first_chunk().expect("it has a number"));
+        let (number, place) = (word >> 8, word as u8);
         let next = next.entry(sample.publisher()).or_default();
         assert_eq!((number, sample.lost()), (*next, 0), "each comes once, in its turn");
         assert!(sample[8..].iter().all(|byte| *byte == number as u8));
         *next += 1;
+        received[usize::from(place)].store(*next, Ordering::Relaxed);
     }
     // What nobody sends any more is soon told of no more.
     let _publishers: Vec<_> =
