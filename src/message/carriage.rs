@@ -7,12 +7,18 @@ use crate::node::{Carrying, EndpointId, Load};
 const UNREAD_MAX: usize = 256;
 const UNREAD_BYTES_MAX: usize = 256 << 10;
 
-/// Those who carry what one publisher sends, each for a subscriber.
+/// Who carries for one subscriber.
+struct Line {
+    subscriber: EndpointId,
+    carrying: Box<dyn Carrying>,
+    /// Whether it carries the message that is being published.
+    is_loaded: bool,
+}
+
+/// Those who carry what one publisher sends.
 #[derive(Default)]
 pub(super) struct Carriage {
-    carriers: Vec<(EndpointId, Box<dyn Carrying>)>,
-    /// Who carries the message that is being published.
-    loaded: Vec<bool>,
+    carriers: Vec<Line>,
     /// Those whose subscribers need not be woken.
     settled: Vec<EndpointId>,
     unread: usize,
@@ -22,27 +28,22 @@ pub(super) struct Carriage {
 impl Carriage {
     /// Some carriers come, and those of these subscribers go; whether there is any.
     pub(super) fn change(&mut self, new: Vec<(EndpointId, Box<dyn Carrying>)>, gone: &[EndpointId]) -> bool {
-        self.carriers.retain(|(subscriber, _)| !gone.contains(subscriber));
-        self.carriers.extend(new);
+        self.carriers.retain(|line| !gone.contains(&line.subscriber));
+        let line = |(subscriber, carrying)| Line { subscriber, carrying, is_loaded: false };
+        self.carriers.extend(new.into_iter().map(line));
         !self.carriers.is_empty()
     }
 
     /// A message is about to be published, in a ring of so many slots.
     pub(super) fn load(&mut self, number: u64, message: &[u8], slots: usize) {
-        let Self { carriers, loaded, settled, .. } = self;
-        loaded.clear();
-        settled.clear();
-        carriers.retain_mut(|(subscriber, carrying)| {
-            let load = carrying.load(number, message);
-            if load == Load::Over {
-                return false;
-            }
-            loaded.push(load == Load::Taken);
-            if load == Load::Taken {
-                settled.push(*subscriber);
-            }
-            true
+        self.carriers.retain_mut(|line| {
+            let load = line.carrying.load(number, message);
+            line.is_loaded = load == Load::Taken;
+            load != Load::Over
         });
+        let loaded = self.carriers.iter().filter(|line| line.is_loaded).map(|line| line.subscriber);
+        self.settled.clear();
+        self.settled.extend(loaded);
         self.unread += 1;
         self.unread_bytes = self.unread_bytes.saturating_add(message.len());
         if self.unread >= UNREAD_MAX.min(slots / 2) || self.unread_bytes >= UNREAD_BYTES_MAX {
@@ -63,9 +64,7 @@ impl Carriage {
 
     /// The message has been published.
     pub(super) fn carry(&mut self) {
-        let loaded = self.carriers.iter_mut().zip(&self.loaded).filter(|(_, is_loaded)| **is_loaded);
-        loaded.for_each(|((_, carrying), _)| carrying.carry());
-        self.loaded.clear();
+        self.carriers.iter_mut().filter(|line| line.is_loaded).for_each(|line| line.carrying.carry());
     }
 }
 

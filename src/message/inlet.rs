@@ -348,9 +348,7 @@ impl SubscriberShared {
 
     /// Has what is sent there carried from message `next` on, if that is one whose messages are.
     fn have_carried(&self, outlet: EndpointId, next: u64) {
-        // Of our own node, whose lock is held, nothing is.
         if let Some((host, carrier)) = &self.options.carrier
-            && outlet.node != self.id.node
             && let Some(outlet) = host.outlet(outlet)
         {
             outlet.carry(self.id, &**carrier, next);

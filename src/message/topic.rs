@@ -189,7 +189,7 @@ impl<'a, T: Payload + ?Sized, B: Trust> Topic<'a, T, B> {
         Self { is_relayed: true, ..self }
     }
 
-    /// For a subscriber that passes messages on to somewhere else: those of publishers of another node, `host`, of this process, are carried
+    /// For a subscriber that passes messages on to somewhere else: those of publishers of a node of this process, `host`, are carried
     /// there by whoever publishes them, each on its own thread, which thus waits for whatever that waits for. The subscriber receives
     /// them all the same, some time later, and has to know which of them have been carried. Only what
     /// [`Overflow::Block`] publishers send is carried, who may wait in any case, keep nothing for those who join, and send neither times

@@ -125,7 +125,14 @@ struct Publishing {
     progress: Arc<Progress>,
     /// Once the type has been told.
     encoding: Option<Arc<str>>,
-    loaded: Option<(u64, Frame)>,
+    loaded: Option<Loaded>,
+}
+
+/// A message that is about to be published, and then passed on.
+struct Loaded {
+    inline: Arc<Inline>,
+    number: u64,
+    frame: Frame,
 }
 
 impl Publishing {
@@ -155,20 +162,18 @@ impl Carrying for Publishing {
         // What cannot be passed on is left to those who can say why.
         let Ok(frame) = self.wrap(&inline, number, message) else { return Load::Left };
         self.progress.begin(number);
-        self.loaded = Some((number, frame));
+        self.loaded = Some(Loaded { inline, number, frame });
         Load::Taken
     }
 
     fn carry(&mut self) {
-        let Some((number, frame)) = self.loaded.take() else { return };
-        if let Some(inline) = self.inline.upgrade() {
-            let sent = inline.outlet.send(frame, &mut || ()).map_err(Into::into);
-            Counters::add(&inline.counters.inline, u64::from(matches!(sent, Ok(Sent::Sent))));
-            if !passing::note_sent(&inline.context, &inline.counters, sent) {
-                inline.end();
-            }
-        }
+        let Some(Loaded { inline, number, frame }) = self.loaded.take() else { return };
+        let sent = inline.outlet.send(frame, &mut || ()).map_err(Into::into);
         self.progress.end(number);
+        Counters::add(&inline.counters.inline, u64::from(matches!(sent, Ok(Sent::Sent))));
+        if !passing::note_sent(&inline.context, &inline.counters, sent) {
+            inline.end();
+        }
     }
 }
 
