@@ -91,6 +91,30 @@ fn only_what_is_allowed_crosses() {
 }
 
 #[test]
+fn what_nobody_receives_there_does_not_cross() {
+    let pair = Pair::new();
+    let nodes = pair.nodes();
+    let mut wanted_there = subscriber(&nodes[1], "wanted");
+    let [mut wanted, mut unwanted] = ["wanted", "unwanted"].map(|topic| publisher(&nodes[0], topic));
+    let crossed = |topic: &str| {
+        let crossings = pair.gateways[0].status().crossings;
+        crossings
+            .iter()
+            .filter(|crossing| crossing.name == topic)
+            .map(|crossing| crossing.counts.crossed)
+            .sum()
+    };
+    let mut sent = 0;
+    until("what is wanted is counted", || {
+        each_arrives_once(&mut wanted, &mut [&mut wanted_there]);
+        unwanted.send(&sent).expect("nobody is waited for");
+        sent += 1;
+        crossed("wanted") > 20_u64
+    });
+    assert_eq!((crossed("unwanted"), unwanted.subscribers()), (0, 0), "of {sent}");
+}
+
+#[test]
 fn of_two_gateways_of_one_domain_one_stands_by_and_takes_over() {
     let pair = Pair::new();
     let [east, west] = pair.nodes();
