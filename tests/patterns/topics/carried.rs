@@ -202,6 +202,21 @@ fn who_sleeps_while_messages_are_carried_is_woken_for_those_that_are_left_and_fo
     assert!(carried.is_sorted_by(|(_, one, ..), (_, other, ..)| one < other) && carried.len() > 3_000);
 }
 
+/// The fear: both ends are in one node, whose lock is held while they meet.
+#[test]
+fn a_subscriber_of_the_host_itself_has_its_messages_carried_too() {
+    let scene = Scene::new();
+    let says = |_| Load::Taken;
+    let carrier = Arc::new(Ledger { carried: Arc::clone(&scene.carried), says });
+    let topic = || scene.host.topic::<[u8]>("t");
+    let mut publisher = topic().publisher(Overflow::Block).expect("the topic is ours");
+    let subscriber = topic().carried_by(&scene.joined, carrier).subscriber();
+    let mut subscriber = subscriber.expect("the types agree");
+    publisher.send(b"1").expect("there is room");
+    assert_eq!(scene.take(&publisher), [(0, b"1".to_vec())]);
+    assert_eq!(next(&mut subscriber), (publisher.id(), 0, b"1".to_vec()));
+}
+
 #[test]
 fn what_is_over_is_not_asked_again() {
     let scene = Scene::new();
