@@ -16,7 +16,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use zenoh::bytes::{Encoding, ZBytes};
 use zenoh::matching::MatchingStatus;
@@ -30,8 +30,8 @@ use zenoh_ext::{
 };
 
 use crate::link::{
-    Answer, Arrived, Asking, Frame, Kept, Link, LinkError, OnAnswer, OnFrame, OnQuestion, OnToken, Quality,
-    Question, Sent, Sink, Source, Waited, Whom,
+    Answer, Arrived, Asking, Frame, Kept, Last, Link, LinkError, OnAnswer, OnFrame, OnQuestion, OnToken,
+    Quality, Question, Sent, Sink, Source, Waited, Whom,
 };
 use crate::room::{Room, Taken, Weighed};
 use crate::settings::Settings;
@@ -47,6 +47,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a sink's thread waits for frames before it looks whether it is to end.
 const SINK_WAIT: Duration = Duration::from_secs(3600);
 
+/// A message and farewells that are remembered as what was sent last.
+const LAST_MAX: usize = 16;
 /// Bytes of questions that wait for the thread that takes them.
 const QUESTION_BYTES: usize = 16 << 20;
 
@@ -197,6 +199,45 @@ impl Encodings {
     }
 }
 
+/// A frame as the engine has it, which shares its bytes with whoever else has it.
+#[derive(Clone)]
+struct Parcel {
+    payload: ZBytes,
+    encoding: Encoding,
+    attachment: ZBytes,
+    is_farewell: bool,
+}
+
+impl Parcel {
+    fn frame(&self) -> Frame {
+        Frame {
+            payload: self.payload.to_bytes().into_owned(),
+            encoding: self.encoding.to_string().into(),
+            attachment: self.attachment.to_bytes().into_owned(),
+            is_farewell: self.is_farewell,
+        }
+    }
+}
+
+/// The message that was sent last, and the farewells after it.
+#[derive(Default)]
+struct LastSent {
+    parcels: Vec<Parcel>,
+    at: Option<Instant>,
+}
+
+impl LastSent {
+    fn note(&mut self, parcel: Parcel) {
+        if !parcel.is_farewell {
+            self.parcels.clear();
+            self.at = Some(Instant::now());
+        }
+        if self.parcels.len() < LAST_MAX {
+            self.parcels.push(parcel);
+        }
+    }
+}
+
 /// A publisher of the engine's, and the encoding of what it sent last.
 struct Sending {
     publisher: AdvancedPublisher<'static>,
@@ -204,13 +245,19 @@ struct Sending {
 }
 
 impl Sending {
+    fn parcel(&self, frame: Frame) -> Parcel {
+        let encoding = self.encodings.of_text(&frame.encoding);
+        let (payload, attachment) = (frame.payload.into(), frame.attachment.into());
+        Parcel { payload, encoding, attachment, is_farewell: frame.is_farewell }
+    }
+
     /// Whether the session is still open: nothing else makes it fail.
-    fn send(&self, frame: Frame) -> bool {
-        let attachment = Some(frame.attachment).filter(|attachment| !attachment.is_empty());
-        let sent = if frame.is_farewell {
+    fn send(&self, parcel: Parcel) -> bool {
+        let attachment = Some(parcel.attachment).filter(|attachment| !attachment.is_empty());
+        let sent = if parcel.is_farewell {
             self.publisher.delete().attachment(attachment).wait()
         } else {
-            let put = self.publisher.put(frame.payload).encoding(self.encodings.of_text(&frame.encoding));
+            let put = self.publisher.put(parcel.payload).encoding(parcel.encoding);
             put.attachment(attachment).wait()
         };
         sent.is_ok()
@@ -222,7 +269,7 @@ struct Waiting {
     sending: Sending,
     room: Arc<Room<Frame>>,
     /// Whoever has it sends; what comes meanwhile goes into the room.
-    turn: Mutex<()>,
+    turn: Mutex<LastSent>,
     /// Whoever waits for the turn is about to take what is left.
     is_retiring: AtomicBool,
 }
@@ -231,15 +278,28 @@ impl Waiting {
     /// Sends what is put into the room, until that is closed.
     fn send_all(&self) {
         while self.room.wait(SINK_WAIT) != Waited::Closed {
-            let _turn = lock(&self.turn);
+            let mut turn = lock(&self.turn);
             while !self.is_retiring.load(Ordering::Relaxed)
                 && let Some(frame) = self.room.try_take()
             {
-                if !self.sending.send(frame) {
+                if !self.send_now(frame, &mut turn) {
                     return self.room.close();
                 }
             }
         }
+    }
+
+    fn send_now(&self, frame: Frame, turn: &mut LastSent) -> bool {
+        let parcel = self.sending.parcel(frame);
+        turn.note(parcel.clone());
+        self.sending.send(parcel)
+    }
+
+    /// What was sent last, unless something is being sent, or waits for that.
+    fn last(&self) -> Option<Last> {
+        let turn = self.turn.try_lock().ok()?;
+        let at = turn.at.filter(|_| self.room.is_open_and_empty())?;
+        Some(Last { frames: turn.parcels.iter().map(Parcel::frame).collect(), age: at.elapsed() })
     }
 
     /// Ends that, and takes what is left in the room.
@@ -267,13 +327,13 @@ impl Waiting {
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Ok(turn) => Some(turn),
         };
-        let Some(_turn) = turn.filter(|_| self.room.is_open_and_empty()) else {
+        let Some(mut turn) = turn.filter(|_| self.room.is_open_and_empty()) else {
             let sent = self.put(frame);
             settled();
             return sent;
         };
         settled();
-        if self.sending.send(frame) {
+        if self.send_now(frame, &mut turn) {
             Sent::Sent
         } else {
             self.room.close();
@@ -307,7 +367,7 @@ impl Sink for ZenohSink {
         match &self.way {
             Way::Direct(_) if !self.has_receivers() => Sent::NotConnected,
             Way::Direct(sending) => {
-                if sending.send(frame) {
+                if sending.send(sending.parcel(frame)) {
                     Sent::Sent
                 } else {
                     Sent::Closed
@@ -332,6 +392,13 @@ impl Sink for ZenohSink {
         match &self.way {
             Way::Direct(_) => Vec::new(),
             Way::InTurn(waiting) => waiting.retire(),
+        }
+    }
+
+    fn last(&self) -> Option<Last> {
+        match &self.way {
+            Way::Direct(_) => None,
+            Way::InTurn(waiting) => waiting.last(),
         }
     }
 
@@ -518,7 +585,7 @@ impl Link for Zenoh {
         let way = if quality == Quality::Lossy {
             Way::Direct(Box::new(sending))
         } else {
-            let (turn, is_retiring) = (Mutex::new(()), AtomicBool::new(false));
+            let (turn, is_retiring) = (Mutex::default(), AtomicBool::new(false));
             let waiting = Arc::new(Waiting { sending, room: Room::new(room), turn, is_retiring });
             let emptied = Arc::clone(&waiting);
             start_thread("tidepost-send", move || emptied.send_all())?;

@@ -9,11 +9,11 @@
 //! | 2–3 | messages that the sender keeps for those who join later |
 //! | 4–5 | bytes of the header that its sender sent with it |
 //! | 6 | 1 if it says when it was sent, 0 otherwise |
-//! | 7 | 0 |
+//! | 7 | 1 if it is sent again as somebody lacks it, 0 otherwise |
 //! | 8–23 | the domain that it comes from |
 //! | 24–39 | the sender's node |
 //! | 40–47 | the sender's number in its node |
-//! | 48–55 | the message's number: those of one sender count from 0 |
+//! | 48–55 | the message's number: those of one sender count from 0, and the word that it has gone has the greatest |
 //! | 56–63 | when it was passed on, in nanoseconds since 1970 |
 //!
 //! Then, of a message of a topic, 8 bytes of time if it says when it was sent (nanoseconds since 1970), and the header. Whatever follows is of
@@ -34,6 +34,10 @@ use crate::link::Frame;
 const VERSION: u8 = 1;
 /// Bytes of an envelope.
 const BYTES: usize = 64;
+/// The number of the word that a sender has gone.
+const FAREWELL: u64 = u64::MAX;
+/// Where an envelope says that it goes along with what is sent again.
+const AGAIN_AT: usize = 7;
 /// Bytes of the time when a message was sent.
 const STAMP_BYTES: usize = 8;
 
@@ -69,6 +73,8 @@ pub(crate) struct Sender {
 pub(crate) struct Envelope {
     pub(crate) overflow: Overflow,
     pub(crate) history: u16,
+    /// Whether it is sent again for somebody who lacks it.
+    pub(crate) is_again: bool,
     pub(crate) domain: DomainId,
     pub(crate) sender: Sender,
     pub(crate) sequence: u64,
@@ -149,9 +155,22 @@ impl Envelope {
         Frame { payload: payload.to_vec(), encoding, attachment: beside.attach(self), is_farewell: false }
     }
 
-    /// The word that the sender has gone.
+    /// The word that the sender has gone, in place of a message.
     pub(crate) fn into_farewell(self) -> Frame {
-        Frame { attachment: self.to_bytes().to_vec(), is_farewell: true, ..Frame::default() }
+        let farewell = Self { sequence: FAREWELL, ..self };
+        Frame { attachment: farewell.to_bytes().to_vec(), is_farewell: true, ..Frame::default() }
+    }
+
+    /// Whether it goes along with that word, which the engine has as a message when it is sent once more.
+    pub(crate) fn is_farewell(&self) -> bool {
+        self.sequence == FAREWELL
+    }
+
+    /// Says in an envelope as it travels that what it goes along with is sent again.
+    pub(crate) fn mark_again(attachment: &mut [u8]) {
+        if let Some(again) = attachment.get_mut(AGAIN_AT) {
+            *again = 1;
+        }
     }
 
     /// The envelope as it travels.
@@ -166,6 +185,7 @@ impl Envelope {
             _ => 0,
         };
         bytes[2..4].copy_from_slice(&self.history.to_le_bytes());
+        bytes[AGAIN_AT] = u8::from(self.is_again);
         bytes[8..24].copy_from_slice(&self.domain.0);
         bytes[24..40].copy_from_slice(&self.sender.node);
         bytes[40..48].copy_from_slice(&self.sender.number.to_le_bytes());
@@ -195,8 +215,9 @@ impl Envelope {
         };
         let word = |at: usize| u64::from_le_bytes(array(bytes, at));
         let sender = Sender { node: array(bytes, 24), number: word(40) };
-        let (history, domain) = (u16::from_le_bytes(array(bytes, 2)), DomainId(array(bytes, 8)));
-        Ok(Self { overflow, history, domain, sender, sequence: word(48), passed_on_ns: word(56) })
+        let (history, is_again) = (u16::from_le_bytes(array(bytes, 2)), bytes[AGAIN_AT] == 1);
+        let (domain, sequence, passed_on_ns) = (DomainId(array(bytes, 8)), word(48), word(56));
+        Ok(Self { overflow, history, is_again, domain, sender, sequence, passed_on_ns })
     }
 }
 
@@ -213,6 +234,7 @@ mod tests {
         Envelope {
             overflow: Overflow::Latest,
             history: 0x0201,
+            is_again: false,
             domain: DomainId([9; 16]),
             sender,
             sequence: 258,
@@ -235,6 +257,19 @@ mod tests {
             (bytes[8], bytes[24], &bytes[40..44], &bytes[48..50]),
             (9, 7, &[4, 3, 2, 1][..], &[2, 1][..])
         );
+        let mut again = bytes;
+        Envelope::mark_again(&mut again);
+        assert_eq!(Envelope::from_bytes(&again), Ok(Envelope { is_again: true, ..envelope() }));
+        Envelope::mark_again(&mut []);
+    }
+
+    #[test]
+    fn a_farewell_is_known_by_its_envelope() {
+        let farewell = envelope().into_farewell();
+        let envelope_of =
+            |frame: &Frame| Envelope::of(&frame.attachment).expect("it is one").expect("it is there");
+        assert!(farewell.is_farewell && envelope_of(&farewell).is_farewell());
+        assert!(!envelope_of(&envelope().wrap(&[], "x".into())).is_farewell());
     }
 
     #[test]

@@ -82,6 +82,15 @@ pub enum Quality {
     Newest,
 }
 
+/// What was sent last: a message, and the farewells that came after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Last {
+    /// The message, and the farewells.
+    pub frames: Vec<Frame>,
+    /// How long ago the message was sent.
+    pub age: Duration,
+}
+
 /// Sends frames under one key.
 pub trait Sink: fmt::Debug + Send + Sync {
     /// Queues a frame. Waits for nobody; where frames may be lost, and a link is full, no longer than a part of its lease before this one
@@ -93,6 +102,8 @@ pub trait Sink: fmt::Debug + Send + Sync {
     /// Sends nothing any more, once the frame that is being sent has been, for which it waits, and gives back what is queued. What has been
     /// sent is kept on, for who asks for it again.
     fn retire(&self) -> Vec<Frame>;
+    /// What was sent last, where nothing may be lost; nothing while something is being sent, or waits for that.
+    fn last(&self) -> Option<Last>;
     /// Whether anybody receives them.
     fn has_receivers(&self) -> bool;
 }

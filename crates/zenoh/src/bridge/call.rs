@@ -93,6 +93,7 @@ mod tests {
         let envelope = Envelope {
             overflow: Overflow::Block,
             history: 0,
+            is_again: false,
             domain: DomainId([1; 16]),
             sender,
             sequence: 0,

@@ -206,7 +206,8 @@ impl Context {
 
     /// The envelope of what somebody here has sent.
     pub(crate) fn envelope(&self, sender: Sender, overflow: Overflow, sequence: u64) -> Envelope {
-        Envelope { overflow, history: 0, domain: self.domain, sender, sequence, passed_on_ns: now_ns() }
+        let (history, is_again, domain) = (0, false, self.domain);
+        Envelope { overflow, history, is_again, domain, sender, sequence, passed_on_ns: now_ns() }
     }
 
     /// The encoding of messages of this type, which others may ask what it is from now on.

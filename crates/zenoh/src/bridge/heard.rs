@@ -1,12 +1,16 @@
-//! Of whom something has come under a name, for those who ask: who sends, and doubts that it arrives.
+//! Of whom something has come under a name, for those who ask: who sends, and doubts that it arrives, or that all of it does.
+//!
+//! Under one key there are two questions, told apart by their lengths: whether anything of a domain has come (its id, as text), and
+//! whether a message has ([`question`]).
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tidepost::Pattern;
 
 use super::context::Context;
-use crate::envelope::DomainId;
+use crate::envelope::{DomainId, Envelope};
 use crate::link::{Frame, Kept, LinkError, Question};
 
 /// What begins the key under which a domain says whether something of another has come under a name.
@@ -44,28 +48,87 @@ impl Heard {
         self.domains().contains(domain)
     }
 
-    /// Answers a domain that asks whether anything of it has come.
-    fn answer(&self, question: &dyn Question, all_is_taken: impl FnOnce() -> bool) {
-        let asking = std::str::from_utf8(&question.frame().payload).ok().and_then(|text| text.parse().ok());
-        let Some(asking) = asking else { return };
-        let payload = if self.has_heard(&asking) {
+    /// What a domain is told that asks whether anything of it has come.
+    fn answer(&self, asking: &DomainId, desk: &impl Desk) -> &'static [u8] {
+        if self.has_heard(asking) {
             HAS_COME
-        } else if all_is_taken() && !self.has_heard(&asking) {
+        } else if desk.all_is_taken() && !self.has_heard(asking) {
             HAS_NOT_COME
         } else {
             MAY_HAVE_COME
-        };
-        question.answer(Frame { payload: payload.to_vec(), ..Frame::default() });
+        }
     }
 
-    /// Tells whoever asks, as long as what is returned is kept; `all_is_taken` says whether nothing waits to be looked at.
+    /// Tells whoever asks, as long as what is returned is kept.
     pub(super) fn serve(
         self: Arc<Self>,
         context: &Context,
         (pattern, name): (Pattern, &str),
-        all_is_taken: impl Fn() -> bool + Send + Sync + 'static,
+        desk: impl Desk,
     ) -> Result<Kept, LinkError> {
         let key = context.key_at(GOT, &context.domain.to_string(), pattern, name)?;
-        context.link.serve(&key, Box::new(move |question| self.answer(&*question, &all_is_taken)))
+        let on_question = move |question: Box<dyn Question>| {
+            let frame = question.frame();
+            let answer = if let Some((envelope, age)) = asked(&frame.payload) {
+                match desk.lacks(envelope, age) {
+                    Some(false) => HAS_COME,
+                    Some(true) => HAS_NOT_COME,
+                    None => MAY_HAVE_COME,
+                }
+            } else if let Some(asking) = domain_of(&frame.payload) {
+                self.answer(&asking, &desk)
+            } else {
+                return;
+            };
+            question.answer(Frame { payload: answer.to_vec(), ..Frame::default() });
+        };
+        context.link.serve(&key, Box::new(on_question))
+    }
+}
+
+/// Where frames lie that have come.
+pub(super) trait Desk: Send + Sync + 'static {
+    /// Whether nothing waits to be looked at.
+    fn all_is_taken(&self) -> bool;
+    /// Whether the message with this envelope, sent so long ago, is due here and has not come. `None` if that is not known: something
+    /// waits, or cannot be taken yet.
+    fn lacks(&self, envelope: Envelope, age: Duration) -> Option<bool>;
+}
+
+fn domain_of(payload: &[u8]) -> Option<DomainId> {
+    std::str::from_utf8(payload).ok()?.parse().ok()
+}
+
+/// The question whether the message with this envelope, sent so long ago, has come.
+pub(super) fn question(envelope: Envelope, age: Duration) -> Vec<u8> {
+    let age_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+    [&envelope.to_bytes()[..], &age_ns.to_le_bytes()].concat()
+}
+
+fn asked(payload: &[u8]) -> Option<(Envelope, Duration)> {
+    let (envelope, age_ns) = payload.split_last_chunk()?;
+    let envelope = Envelope::from_bytes(envelope).ok()?;
+    Some((envelope, Duration::from_nanos(u64::from_le_bytes(*age_ns))))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidepost::Overflow;
+
+    use super::*;
+    use crate::envelope::Sender;
+
+    #[test]
+    fn the_questions_are_told_apart() {
+        let domain = DomainId([b'7'; 16]);
+        let sender = Sender { node: [2; 16], number: 3 };
+        let (overflow, history, is_again) = (Overflow::Block, 0, false);
+        let envelope = Envelope { overflow, history, is_again, domain, sender, sequence: 9, passed_on_ns: 4 };
+        let message = question(envelope, Duration::from_millis(5));
+        assert_eq!(asked(&message), Some((envelope, Duration::from_millis(5))));
+        assert_eq!(domain_of(&message), None);
+        let any = domain.to_string();
+        assert_eq!((asked(any.as_bytes()), domain_of(any.as_bytes())), (None, Some(domain)));
+        assert_eq!((asked(b""), domain_of(b"")), (None, None));
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tidepost::Pattern;
 
 use super::context::Context;
-use super::heard::Heard;
+use super::heard::{Desk, Heard};
 use super::port::{Counters, PortError};
 use super::worker::{Running, SLICE, Stop, Worker};
 use crate::envelope::{DomainId, Envelope, Sender};
@@ -40,6 +40,11 @@ pub(super) trait Intake: Send + 'static {
     /// Takes a frame if that needs no wait, nothing new and no word about it: whether it has.
     fn take_at_once(&mut self, _arrived: &Arrived<'_>, _envelope: Option<Envelope>) -> bool {
         false
+    }
+
+    /// Whether the message with this envelope, sent so long ago, is due here and has not come, if that is known yet.
+    fn lacks(&mut self, _envelope: Envelope, _age: Duration) -> Option<bool> {
+        Some(false)
     }
 
     /// So many frames found no room: those that have no number are missed by nobody else.
@@ -93,7 +98,7 @@ pub(super) fn open<I: Intake>(
     let key = context.key(pattern, name)?;
     let source = context.link.source(&key, quality, context.options.room_bytes, Box::new(at_once))?;
     let (closed, waiting) = (Arc::clone(&source), Arc::clone(&source));
-    let looked_at = Arc::clone(&gate);
+    let desk = Waiting { source: waiting, gate: Arc::clone(&gate), own: context.domain };
     let taking = Taking {
         context: Arc::clone(context),
         what: format!("{pattern} `{name}`"),
@@ -102,12 +107,36 @@ pub(super) fn open<I: Intake>(
         gate,
     };
     let worker = Worker::start(move || closed.close(), move |stop| taking.take_all(&*source, stop))?;
-    let all_is_taken = move || {
-        let is_free = looked_at.try_lock().is_ok_and(|gate| gate.is_open);
-        is_free && waiting.wait(Duration::ZERO) == Waited::Nothing
-    };
-    let served = heard.serve(context, (pattern, name), all_is_taken)?;
+    let served = heard.serve(context, (pattern, name), desk)?;
     Ok(Running::new(worker, counters, served))
+}
+
+/// What waits, for those who ask what has come.
+struct Waiting<I> {
+    source: Arc<dyn Source>,
+    gate: Arc<Mutex<Gate<I>>>,
+    own: DomainId,
+}
+
+impl<I> Waiting<I> {
+    /// Who takes frames, if nothing waits to be taken.
+    fn idle(&self) -> Option<MutexGuard<'_, Gate<I>>> {
+        let gate = self.gate.try_lock().ok().filter(|gate| gate.is_open)?;
+        (self.source.wait(Duration::ZERO) == Waited::Nothing).then_some(gate)
+    }
+}
+
+impl<I: Intake> Desk for Waiting<I> {
+    fn all_is_taken(&self) -> bool {
+        self.idle().is_some()
+    }
+
+    fn lacks(&self, envelope: Envelope, age: Duration) -> Option<bool> {
+        if envelope.domain == self.own {
+            return Some(false);
+        }
+        self.idle()?.intake.lacks(envelope, age)
+    }
 }
 
 fn take_at_once<I: Intake>(context: &Context, gate: &Mutex<Gate<I>>, arrived: &Arrived<'_>) -> bool {
@@ -115,11 +144,17 @@ fn take_at_once<I: Intake>(context: &Context, gate: &Mutex<Gate<I>>, arrived: &A
     let Ok(mut gate) = gate.try_lock() else { return false };
     match Envelope::of(arrived.attachment) {
         Ok(envelope) if gate.is_open => {
+            let arrived = Arrived { is_farewell: is_farewell(arrived.is_farewell, envelope), ..*arrived };
             gate.hear(envelope, arrived.is_farewell);
-            is_own(context, envelope) || gate.intake.take_at_once(arrived, envelope)
+            is_own(context, envelope) || gate.intake.take_at_once(&arrived, envelope)
         }
         _ => false,
     }
+}
+
+/// Whether it says that its sender has gone: by itself, or, of an end that is ours, by its envelope.
+fn is_farewell(says_so: bool, envelope: Option<Envelope>) -> bool {
+    says_so || envelope.is_some_and(|envelope| envelope.is_farewell())
 }
 
 /// Whether it began its way here, and has been received here without us.
@@ -129,8 +164,9 @@ fn is_own(context: &Context, envelope: Option<Envelope>) -> bool {
 
 /// Whose frame it is, and which of his, if that is said.
 fn number_of(frame: &Frame) -> Option<((DomainId, Sender), u64)> {
-    let envelope = Envelope::of(&frame.attachment).ok().flatten().filter(|_| !frame.is_farewell)?;
-    Some(((envelope.domain, envelope.sender), envelope.sequence))
+    let envelope = Envelope::of(&frame.attachment).ok().flatten()?;
+    let number = ((envelope.domain, envelope.sender), envelope.sequence);
+    (!is_farewell(frame.is_farewell, Some(envelope))).then_some(number)
 }
 
 /// Of what is kept, what is not among what waits either, nor comes after some of that, which would then be taken for what has come before.
@@ -235,10 +271,11 @@ impl<I: Intake> Taking<I> {
         }
     }
 
-    fn take(&self, gate: &mut Gate<I>, frame: Frame, stop: &Stop) {
+    fn take(&self, gate: &mut Gate<I>, mut frame: Frame, stop: &Stop) {
         let taken = match Envelope::of(&frame.attachment) {
             Ok(envelope) if is_own(&self.context, envelope) => Ok(()),
             Ok(envelope) => {
+                frame.is_farewell = is_farewell(frame.is_farewell, envelope);
                 gate.hear(envelope, frame.is_farewell);
                 gate.intake.take(frame, envelope, stop)
             }
@@ -264,8 +301,8 @@ mod tests {
     fn frame(number: u64, sequence: u64) -> Frame {
         let sender = Sender { node: [1; 16], number };
         let domain = DomainId([2; 16]);
-        let (overflow, history, passed_on_ns) = (Overflow::Block, 9, 0);
-        let envelope = Envelope { overflow, history, domain, sender, sequence, passed_on_ns };
+        let (overflow, history, is_again, passed_on_ns) = (Overflow::Block, 9, false, 0);
+        let envelope = Envelope { overflow, history, is_again, domain, sender, sequence, passed_on_ns };
         envelope.wrap(&[], "x".into())
     }
 

@@ -276,6 +276,9 @@ impl Work {
         }
         for (lot, berth) in &mut self.berths {
             berth.move_on(&self.context, lot, &census, now);
+            if berth.port.as_ref().is_some_and(|port| port.is_busy()) {
+                berth.wanted_at = now;
+            }
         }
         self.berths.retain(|_, berth| now.duration_since(berth.wanted_at) < LINGER);
         self.context.set_crossings(self.berths.iter().filter_map(|(lot, berth)| {

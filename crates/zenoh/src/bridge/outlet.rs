@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::context::Context;
-use crate::link::{Frame, LinkError, Quality, Sent, Sink};
+use crate::link::{Frame, Last, LinkError, Quality, Sent, Sink};
 
 /// How long a sink is kept that has been replaced: receivers ask for what they miss once a second.
 const KEPT_FOR: Duration = Duration::from_secs(5);
@@ -91,6 +91,17 @@ impl Outlet {
             }
         }
         Ok(current)
+    }
+
+    /// Whether messages must not be lost.
+    pub(super) fn is_reliable(&self) -> bool {
+        self.current().quality != Quality::Lossy
+    }
+
+    /// What was sent last, as [`Sink::last`].
+    pub(super) fn last(&self) -> Option<Last> {
+        let sink = Arc::clone(&self.current().sink);
+        sink.last()
     }
 
     /// Whether anybody receives them.

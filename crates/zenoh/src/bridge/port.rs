@@ -56,6 +56,10 @@ impl Counters {
 pub(super) trait Port: fmt::Debug + Send {
     /// The domain has been looked at again.
     fn move_on(&mut self, local: &Local) -> Result<(), PortError>;
+    /// Whether it has something to do although nobody here needs it any more.
+    fn is_busy(&self) -> bool {
+        false
+    }
     /// What it counts.
     fn counters(&self) -> &Counters;
     /// Tells its threads to end; dropping it waits for them.

@@ -123,7 +123,7 @@ impl Telling {
                 Err(error) => return self.context.note(error.to_string()),
             }
         }
-        self.sink.try_send(self.envelope(u64::MAX).into_farewell());
+        self.sink.try_send(self.envelope(0).into_farewell());
     }
 
     fn tell(&self, version: u64, message_type: &TypeDescriptor, value: &[u8]) -> Result<(), PortError> {

@@ -315,6 +315,49 @@ fn what_is_lost_before_the_first_that_arrives_is_counted() {
     }
 }
 
+/// The fear: a message is lost on the way to somebody who has never got one of its sender, and as nothing follows it, nobody misses it.
+#[test]
+fn a_message_that_nothing_follows_comes_again() {
+    let mut wired = Wired::new();
+    let nodes = wired.ends().map(Domain::node);
+    let mut subscriber = subscriber(&nodes[1], "one");
+    let mut publishers = [publisher(&nodes[0], "one"), publisher(&nodes[0], "one")];
+    for publisher in &mut publishers {
+        publisher.wait_for_subscribers(1, PATIENCE).expect("it is there");
+    }
+    wired.cut();
+    // What is on its way by now has passed then.
+    std::thread::sleep(Duration::from_millis(100));
+    publishers[0].send(&7).expect("a network that is gone holds nobody up");
+    wired.sees_each_other(false);
+    wired.heal();
+    let south = Domain::new("south");
+    let _gateway = south.gateway(&connecting(&wired.east));
+    let (mut late, mut ready) =
+        (self::subscriber(&south.node(), "one"), self::subscriber(&south.node(), "r"));
+    assert_eq!(next(&mut subscriber), (7, 0));
+    each_arrives_once(&mut publisher(&nodes[0], "r"), &mut [&mut ready]);
+    // Of this sender nothing has come either, and it goes right after it.
+    wired.cut();
+    std::thread::sleep(Duration::from_millis(100));
+    publishers[1].send(&8).expect("a network that is gone holds nobody up");
+    drop(publishers);
+    until("it is cut off", || wired.west.status().machines.is_empty());
+    wired.heal();
+    assert_eq!(next(&mut subscriber), (8, 0));
+    until("its sender has gone here, too", || subscriber.publishers() == 0);
+    comes_no_more(&mut subscriber);
+    std::thread::sleep(Duration::from_secs(4));
+    comes_no_more(&mut subscriber);
+    assert_eq!(
+        wired.west.status().troubles,
+        Vec::<String>::new(),
+        "its farewell is one also when it is sent again"
+    );
+    assert_eq!(next(&mut late), (8, 0), "whoever comes now is not to get what was sent before");
+    comes_no_more(&mut late);
+}
+
 /// The fear: whoever cannot connect tries again at once, for ever, or gives up.
 #[test]
 fn each_attempt_to_connect_is_later_than_the_one_before() {

@@ -143,6 +143,27 @@ fn check_in_turn([one, other]: [&dyn Link; 2]) {
     }
 }
 
+/// What was sent last is known as long as nothing may be lost: to be sent again if somebody lacks it.
+fn check_last([one, _]: [&dyn Link; 2]) {
+    let sink = one.sink("realm/last", RELIABLE, ROOM).expect("it may");
+    assert_eq!(sink.last(), None);
+    let farewell = Frame { attachment: vec![9], is_farewell: true, ..Frame::default() };
+    let sent = [frame(b"before"), frame(b"last"), farewell];
+    for frame in &sent {
+        assert_eq!(sink.try_send(frame.clone()), Sent::Sent);
+    }
+    let parts = |frame: &Frame| (frame.payload.clone(), frame.attachment.clone(), frame.is_farewell);
+    let due: Vec<_> = sent[1..].iter().map(parts).collect();
+    until("it has been sent", || {
+        sink.last().is_some_and(|last| last.frames.iter().map(parts).collect::<Vec<_>>() == due)
+    });
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(sink.last().is_some_and(|last| last.age >= Duration::from_millis(20)));
+    let lossy = one.sink("realm/last", Quality::Lossy, ROOM).expect("it may");
+    lossy.try_send(frame(b"x"));
+    assert_eq!(lossy.last(), None);
+}
+
 /// What a sink gives back when it retires has not been sent, and what it does not give back has.
 fn check_retirement([one, other]: [&dyn Link; 2]) {
     let sink = one.sink("realm/retires", RELIABLE, ROOM).expect("it may");
@@ -241,6 +262,7 @@ fn the_link_does_what_every_link_does() {
         check_bounds(ends);
         check_at_once(ends);
         check_in_turn(ends);
+        check_last(ends);
         check_retirement(ends);
         check_newest(ends);
         check_questions(ends);

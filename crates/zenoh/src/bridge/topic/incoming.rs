@@ -20,6 +20,8 @@ use crate::types::{self, TypeError};
 
 /// Publishers of one topic on other machines that are told apart.
 const PUBLISHERS_MAX: usize = 256;
+/// How much later than those who send they may be known here who receive.
+const SLACK: Duration = Duration::from_millis(100);
 /// Messages that a publisher keeps for those who join later, at most.
 const HISTORY_MAX: usize = 4096;
 
@@ -30,12 +32,14 @@ pub(in crate::bridge) fn open(context: &Arc<Context>, name: &str) -> Result<Runn
         context: Arc::clone(context),
         name: name.to_owned(),
         counters: Arc::clone(&counters),
+        since: Instant::now(),
         opened: None,
         publishers: HashMap::new(),
         absent: HashMap::new(),
         refused: Refusals::default(),
         before: HashSet::new(),
         missed: 0,
+        wanted: HashMap::new(),
     };
     let quality = Quality::Reliable { cache: context.options.cache };
     intake::open(context, (Pattern::Topic, name), quality, &counters, publishing)
@@ -83,6 +87,12 @@ impl Refusals {
         self.0.get(what).is_some_and(|until| until.is_none_or(|until| now < until))
     }
 
+    /// Whether messages of this sender are refused, and until when if not for good.
+    fn until(&self, origin: Origin, now: Instant) -> Option<Option<Instant>> {
+        let of_it = self.0.iter().filter(|((refused, _), _)| *refused == origin).map(|(_, until)| *until);
+        of_it.filter(|until| until.is_none_or(|until| now < until)).max()
+    }
+
     fn forget(&mut self, origin: Origin) {
         self.0.retain(|(refused, _), _| *refused != origin);
     }
@@ -113,16 +123,20 @@ struct Publishing {
     context: Arc<Context>,
     name: String,
     counters: Arc<Counters>,
+    /// Since when it is about to be received, which others may know before it is, and everybody remembered of whom something has come.
+    since: Instant,
     /// Since when it is received, and everybody remembered of whom something has come.
     opened: Option<Instant>,
     publishers: HashMap<Origin, Standin>,
-    /// What was due of those whose machines have gone: they may come back.
+    /// What was due of those who have gone, or whose machines have: they may come back, or what they sent may.
     absent: HashMap<Origin, Due>,
     refused: Refusals,
     /// Those that were known before what is kept was asked for.
     before: HashSet<Origin>,
     /// Frames that found no room, of which nobody has been told.
     missed: u64,
+    /// Messages that were said to be lacking, by who sent them.
+    wanted: HashMap<Origin, u64>,
 }
 
 fn origin_of(envelope: Option<Envelope>) -> Origin {
@@ -141,9 +155,14 @@ impl Intake for Publishing {
     fn take(&mut self, frame: Frame, envelope: Option<Envelope>, stop: &Stop) -> Result<(), PortError> {
         let origin = origin_of(envelope);
         if frame.is_farewell {
-            self.publishers.remove(&origin);
-            self.absent.remove(&origin);
             self.refused.forget(origin);
+            // What it has sent may come once more.
+            if let Some(standin) = self.publishers.remove(&origin) {
+                self.miss_for_a_while(origin, standin.due);
+            }
+            return Ok(());
+        }
+        if envelope.is_some_and(|envelope| envelope.is_again && !self.is_wanted(envelope)) {
             return Ok(());
         }
         if !self.meet(&frame, envelope)? {
@@ -191,6 +210,34 @@ impl Intake for Publishing {
         })
     }
 
+    fn lacks(&mut self, envelope: Envelope, age: Duration) -> Option<bool> {
+        let origin = origin_of(Some(envelope));
+        let is_refused = self.refused.until(origin, Instant::now());
+        if matches!(is_refused, Some(Some(_))) {
+            // It may be taken then.
+            return None;
+        }
+        let lacks = match self.due_of(origin) {
+            Some(due) => due.next.is_some_and(|next| next <= envelope.sequence),
+            // Who had not come, or did not receive it, when it was sent is not due it.
+            None => {
+                let known_for = self.context.remotes.known_for(envelope.domain);
+                age < self.since.elapsed().min(known_for) + SLACK
+            }
+        };
+        let lacks = lacks && is_refused.is_none();
+        if self.wanted.len() >= PUBLISHERS_MAX {
+            // They are asked for again.
+            self.wanted.clear();
+        }
+        if lacks {
+            self.wanted.insert(origin, envelope.sequence);
+        } else {
+            self.wanted.remove(&origin);
+        }
+        Some(lacks)
+    }
+
     fn miss(&mut self, frames: u64) {
         self.missed = self.missed.saturating_add(frames);
     }
@@ -199,16 +246,38 @@ impl Intake for Publishing {
         let remotes = &self.context.remotes;
         let gone =
             self.publishers.extract_if(|origin, _| !remotes.is_there(origin.map(|(domain, _)| domain)));
-        self.absent.extend(gone.map(|(origin, standin)| (origin, standin.due)));
-        if self.absent.len() > PUBLISHERS_MAX {
-            // Whoever was gone that long has gone, or is met as if it came now.
-            self.absent.clear();
-            self.opened = Some(Instant::now());
-        }
+        let gone: Vec<_> = gone.map(|(origin, standin)| (origin, standin.due)).collect();
+        gone.into_iter().for_each(|(origin, due)| self.miss_for_a_while(origin, due));
     }
 }
 
 impl Publishing {
+    /// What is due of somebody of whom something has come.
+    fn due_of(&self, origin: Origin) -> Option<Due> {
+        let here = self.publishers.get(&origin).map(|standin| standin.due);
+        here.or_else(|| self.absent.get(&origin).copied())
+    }
+
+    /// Whether something that is sent again is lacking here: it may have come before, or not be due.
+    fn is_wanted(&self, envelope: Envelope) -> bool {
+        let origin = origin_of(Some(envelope));
+        match self.due_of(origin) {
+            Some(due) => due.next.is_none_or(|next| next <= envelope.sequence),
+            None => self.wanted.get(&origin) == Some(&envelope.sequence),
+        }
+    }
+
+    /// Remembers what is due of somebody who is not there.
+    fn miss_for_a_while(&mut self, origin: Origin, due: Due) {
+        self.absent.insert(origin, due);
+        if self.absent.len() > PUBLISHERS_MAX {
+            // Whoever was gone that long has gone, or is met as if it came now.
+            self.absent.clear();
+            self.since = Instant::now();
+            self.opened = Some(self.since);
+        }
+    }
+
     /// Sees to it that somebody publishes here for the one that has sent this: `false` if it is known that nobody can.
     fn meet(&mut self, frame: &Frame, envelope: Option<Envelope>) -> Result<bool, PortError> {
         let origin = origin_of(envelope);
@@ -229,11 +298,7 @@ impl Publishing {
             }
             Err(error) => {
                 // What is refused is missing if others are not.
-                if self.absent.len() < PUBLISHERS_MAX {
-                    self.absent.insert(origin, due);
-                } else {
-                    self.opened = Some(Instant::now());
-                }
+                self.miss_for_a_while(origin, due);
                 match Lasting::of(&error) {
                     Lasting::Not => {}
                     Lasting::AWhile => self.refused.add(refusal, Some(Instant::now() + ASK_AGAIN)),

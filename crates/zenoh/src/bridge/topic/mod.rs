@@ -7,6 +7,7 @@ mod incoming;
 mod inline;
 mod outgoing;
 mod passing;
+mod tail;
 
 use std::time::Duration;
 

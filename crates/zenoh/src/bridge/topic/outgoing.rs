@@ -6,6 +6,7 @@ use tidepost::{Overflow, Pattern};
 
 use super::LINGER;
 use super::passing::{self, Manner, Manners};
+use super::tail::Tail;
 use crate::bridge::census::{Endpoint, Local};
 use crate::bridge::context::{Context, sender_of};
 use crate::bridge::doubt::Doubt;
@@ -46,6 +47,7 @@ pub(in crate::bridge) struct TopicOut {
     counters: Arc<Counters>,
     manners: Arc<Manners>,
     doubt: Doubt,
+    tail: Tail,
     history: History,
     /// Publishers that were there at the last look, and those that were gone at it.
     here: Vec<Endpoint>,
@@ -69,6 +71,7 @@ impl TopicOut {
             counters,
             manners,
             doubt: Doubt::of(Pattern::Topic),
+            tail: Tail::new(),
             history: History::new(context.options.room_bytes),
             here,
             leaving,
@@ -83,7 +86,7 @@ impl TopicOut {
         for gone in std::mem::take(&mut self.leaving) {
             let sender = sender_of(gone.id);
             self.context.firsts.forget(sender);
-            let envelope = self.context.envelope(sender, overflow_of(gone.policy), u64::MAX);
+            let envelope = self.context.envelope(sender, overflow_of(gone.policy), 0);
             self.outlet.try_send(envelope.into_farewell())?;
         }
         self.leaving = self.here.extract_if(.., |endpoint| is_gone(endpoint)).collect();
@@ -107,8 +110,12 @@ impl Port for TopicOut {
         // From now on messages of those are sent that had to be known first.
         self.manners.learn(local.senders.iter().map(|sender| (sender.id, manner_of(sender))));
         let Self { context, name, outlet, counters, manners, history, .. } = self;
+        let sent = counters.counts().crossed;
         if self.doubt.is_denied() || !may_all_lose(&local.senders) {
-            self.doubt.move_on(context, name, outlet.has_receivers(), counters.counts().crossed)?;
+            self.doubt.move_on(context, name, outlet.has_receivers(), sent)?;
+        }
+        if outlet.is_reliable() {
+            self.tail.move_on(context, name, outlet, sent)?;
         }
         if self.doubt.is_denied() {
             // What is denied is not there, which its publishers see.
@@ -124,6 +131,10 @@ impl Port for TopicOut {
             self.history.clear();
         }
         self.history.tend()
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.tail.is_settled()
     }
 
     fn counters(&self) -> &Counters {
