@@ -224,6 +224,32 @@ fn what_is_over_a_limit_is_said_in_the_program_that_sends_it() {
     }
 }
 
+/// Calls with a deadline, and says what comes of it.
+pub fn call_with_deadline(node: &Node) {
+    let mut client = client::<u64, u64>(node);
+    let error = client.call(&1, Duration::from_secs(1)).map(drop).expect_err("nobody answers");
+    say(format!("{error:?}"));
+}
+
+/// The fear: who was not running when its deadline passed is told that its server let go of the request, which did so for that.
+#[test]
+fn a_server_that_lets_go_after_the_deadline_is_late() {
+    let stage = Stage::new();
+    let node = stage.node();
+    let mut server: Server<u64, u64> = node.service(SERVICE).server().expect("the service is ours");
+    let mut client = stage.start("deadline-client", "");
+    let request = server.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it is asked");
+    client.stop();
+    while !request.is_cancelled() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(request);
+    client.signal(libc::SIGCONT);
+    let said = client.hear();
+    assert!(said.starts_with("Timeout") && said.contains("waited: 1s"), "{said}");
+    client.ends();
+}
+
 /// How a request is answered between two signals: as so many bytes, in place or not.
 const WAYS: [(usize, bool); 4] = [(40, false), (40, true), (3000, false), (3000, true)];
 

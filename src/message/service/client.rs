@@ -92,12 +92,19 @@ where
         waited: Duration,
         deadline: impl FnOnce() -> Deadline,
     ) -> Result<Answer<'_, Resp>, CallError<E>> {
-        match self.core.await_answer(call, deadline) {
+        let deadline = LazyCell::new(deadline);
+        match self.core.await_answer(call, || *deadline) {
             Ok(Awaited::Nothing) => {
                 self.core.cancel(call);
                 Err(CallError::Timeout { service: self.core.service(), waited })
             }
-            Ok(awaited) => self.awaited(call, awaited),
+            Ok(awaited) => self.awaited(call, awaited).map_err(|error| match error {
+                // A server lets go of what nobody waits for any more, which it may know before this one does.
+                CallError::Unanswered { service } if deadline.has_passed() => {
+                    CallError::Timeout { service, waited }
+                }
+                error => error,
+            }),
             Err(error) => {
                 self.core.cancel(call);
                 Err(error.into())
