@@ -39,9 +39,6 @@ use crate::settings::Settings;
 /// How often a sender of states says which value was its last, so that whoever missed it asks for it. Again and again, as that may be missed
 /// too.
 const HEARTBEAT: Duration = Duration::from_millis(500);
-/// How often a receiver asks each sender that it has heard of whether there is more. A sender's own word would do with less, but whoever hears
-/// that word before a message asks for all that is kept, and gets what was sent before it came, or what another gateway has had.
-const ASK_EVERY: Duration = Duration::from_secs(1);
 /// How long the engine may take to open.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a sink's thread waits for frames before it looks whether it is to end.
@@ -297,9 +294,9 @@ impl Waiting {
 
     /// What was sent last, unless something is being sent, or waits for that.
     fn last(&self) -> Option<Last> {
-        let turn = self.turn.try_lock().ok()?;
-        let at = turn.at.filter(|_| self.room.is_open_and_empty())?;
-        Some(Last { frames: turn.parcels.iter().map(Parcel::frame).collect(), age: at.elapsed() })
+        let turn = self.turn.try_lock().ok().filter(|_| self.room.is_empty())?;
+        let age = turn.at.map(|at| at.elapsed()).unwrap_or_default();
+        Some(Last { frames: turn.parcels.iter().map(Parcel::frame).collect(), age })
     }
 
     /// Ends that, and takes what is left in the room.
@@ -397,7 +394,7 @@ impl Sink for ZenohSink {
 
     fn last(&self) -> Option<Last> {
         match &self.way {
-            Way::Direct(_) => None,
+            Way::Direct(_) => Some(Last::default()),
             Way::InTurn(waiting) => waiting.last(),
         }
     }
@@ -624,9 +621,8 @@ impl Link for Zenoh {
             .callback(on_sample)
             .advanced();
         let declared = match quality {
-            Quality::Reliable { .. } => {
-                declared.recovery(RecoveryConfig::default().periodic_queries(ASK_EVERY))
-            }
+            // Neither periodic questions nor heartbeats: who has nothing later to see a gap by is asked by who sends.
+            Quality::Reliable { .. } => declared.recovery(RecoveryConfig::<true>::default()),
             Quality::Newest => declared
                 .history(HistoryConfig::default().detect_late_publishers().max_samples(1))
                 .recovery(RecoveryConfig::default().heartbeat()),

@@ -83,9 +83,9 @@ pub enum Quality {
 }
 
 /// What was sent last: a message, and the farewells that came after it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Last {
-    /// The message, and the farewells.
+    /// The message, and the farewells; none if no message has been.
     pub frames: Vec<Frame>,
     /// How long ago the message was sent.
     pub age: Duration,
@@ -102,7 +102,7 @@ pub trait Sink: fmt::Debug + Send + Sync {
     /// Sends nothing any more, once the frame that is being sent has been, for which it waits, and gives back what is queued. What has been
     /// sent is kept on, for who asks for it again.
     fn retire(&self) -> Vec<Frame>;
-    /// What was sent last, where nothing may be lost; nothing while something is being sent, or waits for that.
+    /// What was sent last, where nothing may be lost; `None` while something is being sent, or waits for that.
     fn last(&self) -> Option<Last>;
     /// Whether anybody receives them.
     fn has_receivers(&self) -> bool;

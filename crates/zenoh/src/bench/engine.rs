@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::time::Duration;
 
 use tidepost_zenoh::BridgeOptions;
 use zenoh::qos::CongestionControl;
@@ -13,9 +12,6 @@ use zenoh_ext::{
 };
 
 use crate::Failure;
-
-/// How often a receiver asks for more, as the link does.
-const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// How the engine is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +99,7 @@ pub fn receive(
         });
         return Ok(Box::new(declared.wait().map_err(failed)?));
     }
-    let recovery = RecoveryConfig::default().periodic_queries(ASK_EVERY);
+    let recovery = RecoveryConfig::<true>::default();
     let subscriber = declared.advanced().recovery(recovery).wait().map_err(failed)?;
     let received = subscriber.handler().clone();
     std::thread::spawn(move || {

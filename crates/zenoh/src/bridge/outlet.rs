@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::context::Context;
 use crate::link::{Frame, Last, LinkError, Quality, Sent, Sink};
 
-/// How long a sink is kept that has been replaced: receivers ask for what they miss once a second.
+/// How long a sink is kept that has been replaced, for those who ask for what they miss of it.
 const KEPT_FOR: Duration = Duration::from_secs(5);
 
 /// A sink that is made anew when what it carries changes: messages that must not be lost where all could be, or longer ones, of which

@@ -469,6 +469,44 @@ fn a_wire_that_carries_little_holds_back_and_loses_nothing() {
     }
 }
 
+/// The fear: where a question takes longer than it is until the next, whoever asks for what nobody keeps any more waits for answers for ever,
+/// and gets nothing meanwhile.
+#[test]
+fn what_is_lost_where_answers_take_long_is_counted() {
+    let domains = [Domain::new("east"), Domain::new("west")];
+    let options = BridgeOptions { cache: 8, ..domains[0].options() };
+    // Less lies in the sockets, which the wire would take a minute to carry.
+    let engine = vec![("transport/link/tcp/so_sndbuf".to_owned(), 65_536.into())];
+    let lease = Duration::from_secs(10);
+    let east = Settings { engine, lease, ..listening() };
+    let east = Gateway::start(&east, options).expect("the network is there");
+    let shim = Shim::to(&east.addresses()[0]);
+    let connect = vec![shim.address().to_owned()];
+    let west = domains[1].gateway(&Settings { connect, lease, ..Settings::default() });
+    let wired = Wired { west, east, shim, domains };
+    wired.sees_each_other(true);
+    let nodes = wired.nodes();
+    let mut subscriber = nodes[1].topic::<[u8]>("t").subscriber().expect("the types agree");
+    let mut publisher = nodes[0].topic::<[u8]>("t").publisher(Overflow::Block).expect("it is ours");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    wired.shim.cut();
+    const SENT: u8 = 100;
+    for number in 0..SENT {
+        publisher.send(&[number; 16 << 10]).expect("the network holds nobody up");
+    }
+    // Longer than room is waited for, and shorter than the lease.
+    std::thread::sleep(Duration::from_secs(7));
+    wired.shim.delay(Duration::from_millis(1500));
+    wired.shim.heal();
+    let mut due = 0;
+    while due < SENT.into() {
+        let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
+        assert_eq!(u64::from(sample[0]), due + sample.lost(), "every number arrives or is counted");
+        due = u64::from(sample[0]) + 1;
+    }
+    assert!(subscriber.lost() > 0, "there was more than is kept");
+}
+
 #[test]
 fn a_slow_wire_delays_and_loses_nothing() {
     let wired = Wired::new();

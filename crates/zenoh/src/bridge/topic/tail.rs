@@ -1,9 +1,9 @@
 //! Whether what was sent last has arrived.
 //!
-//! What is lost on the way is asked for by whoever is behind it: who sees by the numbers of what comes later, or asks a sender of which
-//! something has come before whether there is more. If nothing has come, as that sender or that receiver is new, and nothing comes later,
-//! nobody misses it. So once nothing more is sent for a while, those who receive are asked whether the last message has come; if somebody
-//! lacks it, it is sent again, with a word that says so, and whoever has it, or came after it, drops it.
+//! What is lost on the way is asked for by whoever is behind it, once something comes by whose number he sees that. What nothing follows
+//! nobody misses. So once nothing more is sent for a while, those who receive are asked whether the last message has come; if somebody lacks
+//! it, it is sent again, with a word that says so, and whoever has it, or came after it, drops it. What is missing before it is asked for
+//! then.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,12 +17,12 @@ use crate::bridge::port::PortError;
 use crate::envelope::Envelope;
 use crate::link::{Answer, Frame, Whom};
 
-/// How long nothing is sent before those who receive are asked, and between two questions: the engine's receivers ask once a second.
+/// How long nothing is sent before those who receive are asked, and between two questions at least.
 const QUIET: Duration = Duration::from_millis(1500);
-/// How long they may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(1);
+/// How long they may take to answer: the question goes behind the messages, and links may be slow.
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// For how long it is asked for.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What those who were asked have said.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +31,16 @@ struct Said {
     some_lack: bool,
     some_know_not: bool,
     is_over: bool,
+}
+
+/// What was sent last.
+enum Known {
+    /// This, and when it was sent first.
+    Message(Envelope, Instant),
+    /// Nothing of which it would be known whether it has come.
+    Nothing,
+    /// Something is being sent.
+    NotYet,
 }
 
 /// What is known of the message that was sent last.
@@ -76,9 +86,11 @@ impl Tail {
         if self.is_settled {
             return Ok(());
         }
-        let over = self.said.as_ref().map(|said| *lock(said)).filter(|said| said.is_over);
-        if let Some(said) = over {
+        // Whoever is cut off keeps nobody waiting who lacks it.
+        let said = self.said.as_ref().map(|said| *lock(said)).filter(|said| said.is_over || said.some_lack);
+        if let Some(said) = said {
             self.said = None;
+            self.asked_at = Instant::now();
             self.is_settled = said.some_have && !said.some_lack && !said.some_know_not;
             if said.some_lack {
                 self.send_again(outlet)?;
@@ -87,21 +99,29 @@ impl Tail {
             self.is_settled = true;
         } else if self.said.is_none() && self.asked_at.elapsed() > QUIET && outlet.has_receivers() {
             self.asked_at = Instant::now();
-            if let Some((envelope, at)) = self.last_of(outlet) {
-                self.said = Some(ask(context, name, question(envelope, at.elapsed()))?);
+            match self.last_of(outlet) {
+                Known::Message(envelope, at) => {
+                    self.said = Some(ask(context, name, question(envelope, at.elapsed()))?);
+                }
+                Known::Nothing => self.is_settled = true,
+                Known::NotYet => self.since = Instant::now(),
             }
         }
         Ok(())
     }
 
-    /// The last message, if it is known, and when it was sent first.
-    fn last_of(&mut self, outlet: &Outlet) -> Option<(Envelope, Instant)> {
-        if self.last.is_none() {
-            let last = outlet.last()?;
-            let envelope = Envelope::of(&last.frames.first()?.attachment).ok().flatten()?;
-            self.last = Instant::now().checked_sub(last.age).map(|at| (envelope, at));
+    /// The last message.
+    fn last_of(&mut self, outlet: &Outlet) -> Known {
+        if let Some((envelope, at)) = self.last {
+            return Known::Message(envelope, at);
         }
-        self.last
+        let Some(last) = outlet.last() else { return Known::NotYet };
+        let envelope = last.frames.first().and_then(|frame| Envelope::of(&frame.attachment).ok().flatten());
+        let Some((envelope, at)) = envelope.zip(Instant::now().checked_sub(last.age)) else {
+            return Known::Nothing;
+        };
+        self.last = Some((envelope, at));
+        Known::Message(envelope, at)
     }
 
     fn send_again(&self, outlet: &Outlet) -> Result<(), PortError> {
