@@ -46,6 +46,8 @@ const SINK_WAIT: Duration = Duration::from_secs(3600);
 
 /// A message and farewells that are remembered as what was sent last.
 const LAST_MAX: usize = 16;
+/// Frames that are kept besides those that are to be: what is sent again displaces none at first.
+const AGAIN: usize = 2;
 /// Bytes of questions that wait for the thread that takes them.
 const QUESTION_BYTES: usize = 16 << 20;
 
@@ -229,7 +231,8 @@ impl LastSent {
             self.parcels.clear();
             self.at = Some(Instant::now());
         }
-        if self.parcels.len() < LAST_MAX {
+        // A farewell is one behind a message.
+        if self.at.is_some() && self.parcels.len() < LAST_MAX {
             self.parcels.push(parcel);
         }
     }
@@ -292,11 +295,22 @@ impl Waiting {
         self.sending.send(parcel)
     }
 
+    /// The turn, unless somebody has it.
+    fn take_turn(&self) -> Option<MutexGuard<'_, LastSent>> {
+        match self.turn.try_lock() {
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Ok(turn) => Some(turn),
+        }
+    }
+
     /// What was sent last, unless something is being sent, or waits for that.
     fn last(&self) -> Option<Last> {
-        let turn = self.turn.try_lock().ok().filter(|_| self.room.is_empty())?;
-        let age = turn.at.map(|at| at.elapsed()).unwrap_or_default();
-        Some(Last { frames: turn.parcels.iter().map(Parcel::frame).collect(), age })
+        let turn = self.take_turn().filter(|_| self.room.is_empty())?;
+        let (parcels, at) = (turn.parcels.clone(), turn.at);
+        drop(turn);
+        let age = at.map(|at| at.elapsed()).unwrap_or_default();
+        Some(Last { frames: parcels.iter().map(Parcel::frame).collect(), age })
     }
 
     /// Ends that, and takes what is left in the room.
@@ -319,11 +333,7 @@ impl Waiting {
 
     /// Sends a frame on this thread, if it is its turn.
     fn send(&self, frame: Frame, settled: &mut dyn FnMut()) -> Sent {
-        let turn = match self.turn.try_lock() {
-            Err(TryLockError::WouldBlock) => None,
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Ok(turn) => Some(turn),
-        };
+        let turn = self.take_turn();
         let Some(mut turn) = turn.filter(|_| self.room.is_open_and_empty()) else {
             let sent = self.put(frame);
             settled();
@@ -563,7 +573,7 @@ impl Link for Zenoh {
             .advanced();
         let declared = match quality {
             Quality::Reliable { cache } => declared
-                .cache(CacheConfig::default().max_samples(cache))
+                .cache(CacheConfig::default().max_samples(cache + AGAIN))
                 .sample_miss_detection(MissDetectionConfig::default()),
             Quality::Newest => declared
                 .cache(CacheConfig::default().max_samples(1))

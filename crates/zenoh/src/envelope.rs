@@ -145,6 +145,9 @@ pub(crate) fn ns_of(time: SystemTime) -> u64 {
 }
 
 impl Envelope {
+    /// Bytes of one.
+    pub(crate) const BYTES: usize = BYTES;
+
     /// A message in this envelope.
     pub(crate) fn wrap(self, payload: &[u8], encoding: Arc<str>) -> Frame {
         self.wrap_with(payload, Beside::default(), encoding)

@@ -63,10 +63,10 @@ where
 
     #[inline(never)]
     fn call_slowly(&mut self, request: &Req, timeout: Duration) -> Result<Answer<'_, Resp>, CallError<E>> {
-        // One for both waits, computed with the first of them.
-        let deadline = LazyCell::new(|| Deadline::after(timeout));
-        let call = self.start(Want::Answer, request, timeout, || *deadline)?;
-        self.wait_or_cancel(call, timeout, || *deadline)
+        // One for both waits.
+        let deadline = Deadline::after(timeout);
+        let call = self.start(Want::Answer, request, timeout, || deadline)?;
+        self.wait_or_cancel(call, timeout, || deadline)
     }
 
     /// Waits for the answer to what was just asked, which has not come soon: not beyond what the server was told, as this

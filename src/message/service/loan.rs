@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::client::{Answer, Call, Client};
 use super::error::CallError;
-use super::head::deadline_ms;
+use super::head::{deadline_ms, instant_of};
 use crate::message::payload::{self, Message, Payload, Text};
 use crate::os::clock::Deadline;
 
@@ -81,8 +81,9 @@ where
     /// As [`Client::call`].
     pub fn call(self, timeout: Duration) -> Result<Answer<'a, Resp>, CallError<E>> {
         let Self { client, server, .. } = self;
-        let call = client.core.commit(server, deadline_ms(timeout));
-        client.wait_or_cancel(call, timeout, || Deadline::after(timeout))
+        let deadline_ms = deadline_ms(timeout);
+        let call = client.core.commit(server, deadline_ms);
+        client.wait_or_cancel(call, timeout, || Deadline::after(timeout).or_at(instant_of(deadline_ms)))
     }
 
     /// Asks with what has been written, and waits for nothing. As after [`Client::send`], the answer is taken with

@@ -50,24 +50,19 @@ impl Firsts {
         lock(&self.firsts).remove(&sender);
     }
 
-    /// The first message of a publisher, if it was passed on no longer ago than `age`.
-    fn within(&self, sender: Sender, age: Duration) -> Option<u64> {
-        let (number, at) = *lock(&self.firsts).get(&sender)?;
-        (at.elapsed() <= age).then_some(number)
+    /// The first message of a publisher, and how long ago it was passed on.
+    fn of(&self, sender: Sender) -> Option<(u64, Duration)> {
+        lock(&self.firsts).get(&sender).map(|(number, at)| (*number, at.elapsed()))
     }
 
     /// Tells whoever asks, as long as what is returned is kept.
     pub(super) fn serve(self: &Arc<Self>, context: &Context) -> Result<Kept, LinkError> {
         let firsts = Arc::clone(self);
-        let on_question = move |question: &Frame| {
-            let (sender, age) = asked(&question.payload)?;
-            firsts.within(sender, age)
-        };
         context.link.serve(
             &key(context, context.domain),
             Box::new(move |question| {
-                let first = on_question(question.frame());
-                let payload = first.map(|number| number.to_le_bytes().to_vec()).unwrap_or_default();
+                let first = asked(&question.frame().payload).and_then(|sender| firsts.of(sender));
+                let payload = first.map(answer).unwrap_or_default();
                 question.answer(Frame { payload, ..Frame::default() });
             }),
         )
@@ -78,18 +73,26 @@ fn key(context: &Context, domain: DomainId) -> String {
     format!("{}/@first/{domain}", context.options.realm)
 }
 
-/// A question: the sender's node and its number there, and for how long whoever asks has been there, in nanoseconds.
-fn question(Sender { node, number }: Sender, age: Duration) -> Vec<u8> {
-    let age_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-    [&node[..], &number.to_le_bytes(), &age_ns.to_le_bytes()].concat()
+/// A question: the sender's node and its number there.
+fn question(Sender { node, number }: Sender) -> Vec<u8> {
+    [&node[..], &number.to_le_bytes()].concat()
 }
 
-fn asked(payload: &[u8]) -> Option<(Sender, Duration)> {
-    let (node, rest) = payload.split_first_chunk()?;
-    let (number, rest) = rest.split_first_chunk()?;
-    let age_ns = u64::from_le_bytes(*rest.first_chunk()?);
-    let sender = Sender { node: *node, number: u64::from_le_bytes(*number) };
-    Some((sender, Duration::from_nanos(age_ns)))
+fn asked(payload: &[u8]) -> Option<Sender> {
+    let (node, number) = payload.split_first_chunk()?;
+    Some(Sender { node: *node, number: u64::from_le_bytes(*number.first_chunk()?) })
+}
+
+/// An answer: the number of the first message, and how long ago it was passed on, in nanoseconds.
+fn answer((number, ago): (u64, Duration)) -> Vec<u8> {
+    let ago_ns = u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX);
+    [number.to_le_bytes(), ago_ns.to_le_bytes()].concat()
+}
+
+fn answered(payload: &[u8]) -> Option<(u64, Duration)> {
+    let (number, ago_ns) = payload.split_first_chunk()?;
+    let ago = Duration::from_nanos(u64::from_le_bytes(*ago_ns.first_chunk()?));
+    Some((u64::from_le_bytes(*number), ago))
 }
 
 /// The first message of this one's sender that was due here, where what it is sent under has been received for `age`: at most its
@@ -98,18 +101,21 @@ pub(super) fn ask(context: &Context, envelope: Envelope, age: Duration) -> u64 {
     let Envelope { domain, sender, sequence, .. } = envelope;
     // Of a machine that came later, what it had sent before was not for us.
     let age = age.min(context.remotes.known_for(domain));
-    let frame = Frame { payload: question(sender, age), ..Frame::default() };
+    let frame = Frame { payload: question(sender), ..Frame::default() };
     let silent = &context.firsts.silent;
     if lock(silent).get(&domain).is_some_and(|asked| asked.elapsed() < ASK_AGAIN) {
         return sequence;
     }
+    let start = Instant::now();
     let told = ask_one(&*context.link, &key(context, domain), frame, TIMEOUT).ok().flatten();
+    // It is answered half-way, as far as can be known.
+    let age = age.saturating_add(start.elapsed() / 2);
     lock(silent).remove(&domain);
     if told.is_none() {
         remember(&mut lock(silent), domain, Instant::now());
     }
-    let first = told.and_then(|told| told.payload.first_chunk().copied()).map(u64::from_le_bytes);
-    first.map_or(sequence, |first| first.min(sequence))
+    let first = told.and_then(|told| answered(&told.payload)).filter(|(_, ago)| *ago <= age);
+    first.map_or(sequence, |(first, _)| first.min(sequence))
 }
 
 #[cfg(test)]
@@ -117,26 +123,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_is_due_to_who_was_there_when_the_first_was_passed_on() {
+    fn the_first_is_the_one_that_was_noted_first() {
         let firsts = Firsts::default();
         let sender = |number| Sender { node: [3; 16], number };
-        assert_eq!(firsts.within(sender(1), Duration::MAX), None);
+        let number_of = |number| firsts.of(sender(number)).map(|(first, _)| first);
+        assert_eq!(number_of(1), None);
         firsts.note(sender(1), 7);
         firsts.note(sender(1), 9);
-        assert_eq!(firsts.within(sender(1), Duration::from_secs(3600)), Some(7));
-        assert_eq!(firsts.within(sender(2), Duration::from_secs(3600)), None);
+        assert_eq!((number_of(1), number_of(2)), (Some(7), None));
         std::thread::sleep(Duration::from_millis(1));
-        assert_eq!(firsts.within(sender(1), Duration::ZERO), None, "it came later");
+        assert!(firsts.of(sender(1)).is_some_and(|(_, ago)| ago >= Duration::from_millis(1)));
         firsts.forget(sender(1));
-        assert_eq!(firsts.within(sender(1), Duration::MAX), None);
+        assert_eq!(number_of(1), None);
     }
 
     #[test]
-    fn a_question_comes_back_from_its_bytes() {
-        let (sender, age) = (Sender { node: [5; 16], number: 258 }, Duration::from_millis(3));
-        let bytes = question(sender, age);
-        assert_eq!(asked(&bytes), Some((sender, age)));
-        assert_eq!(asked(&bytes[..31]), None);
-        assert_eq!(asked(&question(sender, Duration::MAX)), Some((sender, Duration::from_nanos(u64::MAX))));
+    fn questions_and_answers_come_back_from_their_bytes() {
+        let sender = Sender { node: [5; 16], number: 258 };
+        assert_eq!(asked(&question(sender)), Some(sender));
+        assert_eq!(asked(&question(sender)[..23]), None);
+        let first = (9, Duration::from_millis(3));
+        assert_eq!(answered(&answer(first)), Some(first));
+        assert_eq!(answered(&answer(first)[..15]), None);
+        assert_eq!(answered(&answer((9, Duration::MAX))), Some((9, Duration::from_nanos(u64::MAX))));
     }
 }

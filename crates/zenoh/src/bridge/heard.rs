@@ -1,7 +1,7 @@
 //! Of whom something has come under a name, for those who ask: who sends, and doubts that it arrives, or that all of it does.
 //!
 //! Under one key there are two questions, told apart by their lengths: whether anything of a domain has come (its id, as text), and
-//! whether a message has ([`question`]).
+//! whether messages have ([`question`]).
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +20,8 @@ pub(super) const HAS_COME: &[u8] = b"1";
 pub(super) const HAS_NOT_COME: &[u8] = b"0";
 /// It may be among what waits.
 const MAY_HAVE_COME: &[u8] = b"?";
+/// Envelopes of one question that are looked at.
+const ENVELOPES_MAX: usize = 64;
 /// Domains that are remembered for that.
 const DOMAINS_MAX: usize = 4096;
 
@@ -69,8 +71,8 @@ impl Heard {
         let key = context.key_at(GOT, &context.domain.to_string(), pattern, name)?;
         let on_question = move |question: Box<dyn Question>| {
             let frame = question.frame();
-            let answer = if let Some((envelope, age)) = asked(&frame.payload) {
-                match desk.lacks(envelope, age) {
+            let answer = if let Some((envelopes, age)) = asked(&frame.payload) {
+                match desk.lacks(&envelopes, age) {
                     Some(false) => HAS_COME,
                     Some(true) => HAS_NOT_COME,
                     None => MAY_HAVE_COME,
@@ -90,25 +92,27 @@ impl Heard {
 pub(super) trait Desk: Send + Sync + 'static {
     /// Whether nothing waits to be looked at.
     fn all_is_taken(&self) -> bool;
-    /// Whether the message with this envelope, sent so long ago, is due here and has not come. `None` if that is not known: something
-    /// waits, or cannot be taken yet.
-    fn lacks(&self, envelope: Envelope, age: Duration) -> Option<bool>;
+    /// Whether any of what has these envelopes, the first of them sent so long ago, is due here and has not come. `None` if that is not
+    /// known: something waits, or cannot be taken yet.
+    fn lacks(&self, envelopes: &[Envelope], age: Duration) -> Option<bool>;
 }
 
 fn domain_of(payload: &[u8]) -> Option<DomainId> {
     std::str::from_utf8(payload).ok()?.parse().ok()
 }
 
-/// The question whether the message with this envelope, sent so long ago, has come.
-pub(super) fn question(envelope: Envelope, age: Duration) -> Vec<u8> {
+/// The question whether what has these envelopes, the first of them sent so long ago, has come.
+pub(super) fn question(envelopes: &[Envelope], age: Duration) -> Vec<u8> {
     let age_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-    [&envelope.to_bytes()[..], &age_ns.to_le_bytes()].concat()
+    let envelopes = envelopes.iter().flat_map(|envelope| envelope.to_bytes());
+    age_ns.to_le_bytes().into_iter().chain(envelopes).collect()
 }
 
-fn asked(payload: &[u8]) -> Option<(Envelope, Duration)> {
-    let (envelope, age_ns) = payload.split_last_chunk()?;
-    let envelope = Envelope::from_bytes(envelope).ok()?;
-    Some((envelope, Duration::from_nanos(u64::from_le_bytes(*age_ns))))
+fn asked(payload: &[u8]) -> Option<(Vec<Envelope>, Duration)> {
+    let (age_ns, envelopes) = payload.split_first_chunk()?;
+    let envelopes = envelopes.chunks(Envelope::BYTES).map(|bytes| Envelope::from_bytes(bytes).ok());
+    let envelopes = envelopes.take(ENVELOPES_MAX).collect::<Option<Vec<_>>>()?;
+    Some((envelopes, Duration::from_nanos(u64::from_le_bytes(*age_ns))))
 }
 
 #[cfg(test)]
@@ -124,8 +128,9 @@ mod tests {
         let sender = Sender { node: [2; 16], number: 3 };
         let (overflow, history, is_again) = (Overflow::Block, 0, false);
         let envelope = Envelope { overflow, history, is_again, domain, sender, sequence: 9, passed_on_ns: 4 };
-        let message = question(envelope, Duration::from_millis(5));
-        assert_eq!(asked(&message), Some((envelope, Duration::from_millis(5))));
+        let both = [envelope, Envelope { sequence: 10, ..envelope }];
+        let message = question(&both, Duration::from_millis(5));
+        assert_eq!(asked(&message), Some((both.to_vec(), Duration::from_millis(5))));
         assert_eq!(domain_of(&message), None);
         let any = domain.to_string();
         assert_eq!((asked(any.as_bytes()), domain_of(any.as_bytes())), (None, Some(domain)));

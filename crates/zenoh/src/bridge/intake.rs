@@ -42,8 +42,8 @@ pub(super) trait Intake: Send + 'static {
         false
     }
 
-    /// Whether the message with this envelope, sent so long ago, is due here and has not come, if that is known yet.
-    fn lacks(&mut self, _envelope: Envelope, _age: Duration) -> Option<bool> {
+    /// Whether any of what has these envelopes, the first of them sent so long ago, is due here and has not come, if that is known yet.
+    fn lacks(&mut self, _envelopes: &[Envelope], _age: Duration) -> Option<bool> {
         Some(false)
     }
 
@@ -131,11 +131,11 @@ impl<I: Intake> Desk for Waiting<I> {
         self.idle().is_some()
     }
 
-    fn lacks(&self, envelope: Envelope, age: Duration) -> Option<bool> {
-        if envelope.domain == self.own {
+    fn lacks(&self, envelopes: &[Envelope], age: Duration) -> Option<bool> {
+        if envelopes.iter().any(|envelope| envelope.domain == self.own) {
             return Some(false);
         }
-        self.idle()?.intake.lacks(envelope, age)
+        self.idle()?.intake.lacks(envelopes, age)
     }
 }
 

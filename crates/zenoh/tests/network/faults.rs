@@ -217,6 +217,31 @@ impl Wired {
         wired
     }
 
+    /// Where little is kept, and little lies in the sockets, and a link may be silent for long: what finds no room is dropped before that.
+    fn patient() -> Self {
+        let domains = [Domain::new("east"), Domain::new("west")];
+        let (options, lease) = (BridgeOptions { cache: 8, ..domains[0].options() }, Duration::from_secs(10));
+        let engine = vec![("transport/link/tcp/so_sndbuf".to_owned(), 65_536.into())];
+        let east = Settings { engine, lease, ..listening() };
+        let east = Gateway::start(&east, options).expect("the network is there");
+        let shim = Shim::to(&east.addresses()[0]);
+        let connect = vec![shim.address().to_owned()];
+        let west = domains[1].gateway(&Settings { connect, lease, ..Settings::default() });
+        let wired = Self { west, east, shim, domains };
+        wired.sees_each_other(true);
+        wired
+    }
+
+    /// Cuts the wire, and fills the link until what finds no room is dropped.
+    fn cut_and_fill(&self, bulk: &mut Publisher<[u8]>) {
+        self.shim.cut();
+        for number in 0..100 {
+            bulk.send(&[number; 16 << 10]).expect("the network holds nobody up");
+        }
+        // Longer than room is waited for, and shorter than the lease.
+        std::thread::sleep(Duration::from_secs(7));
+    }
+
     fn sees_each_other(&self, is_so: bool) {
         let sees = |gateway: &Gateway| !gateway.status().machines.is_empty();
         until("both see the same", || sees(&self.east) == is_so && sees(&self.west) == is_so);
@@ -358,6 +383,55 @@ fn a_message_that_nothing_follows_comes_again() {
     comes_no_more(&mut late);
 }
 
+/// The fear: of several that are lost before any has come, those before the last are missed by nobody when their publisher has gone.
+#[test]
+fn what_is_lost_before_a_publisher_goes_is_counted() {
+    let mut wired = Wired::new();
+    let nodes = wired.nodes();
+    let mut subscriber = subscriber(&nodes[1], "short");
+    let mut publisher = publisher(&nodes[0], "short");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("it is there");
+    // Who was there when the first was sent is known up to half of the time that a question takes.
+    std::thread::sleep(Duration::from_secs(1));
+    wired.cut();
+    std::thread::sleep(Duration::from_millis(100));
+    for number in 0..5 {
+        publisher.send(&number).expect("a network that is gone holds nobody up");
+    }
+    drop(publisher);
+    until("it is cut off", || wired.west.status().machines.is_empty());
+    wired.heal();
+    assert_eq!(next(&mut subscriber), (4, 4));
+    until("its publisher has gone here, too", || subscriber.publishers() == 0);
+    comes_no_more(&mut subscriber);
+}
+
+/// The fear: the word that a publisher has gone is lost alone, and here it stays for ever.
+#[test]
+fn a_farewell_that_is_lost_comes_again() {
+    let wired = Wired::patient();
+    let nodes = wired.nodes();
+    let bulk_there = nodes[1].topic::<[u8]>("bulk").subscriber().expect("the types agree");
+    let mut bulk = nodes[0].topic::<[u8]>("bulk").publisher(Overflow::Block).expect("it is ours");
+    let mut subscriber = subscriber(&nodes[1], "bye");
+    let mut publishers = [publisher(&nodes[0], "bye"), publisher(&nodes[0], "bye")];
+    for publisher in &mut publishers {
+        each_arrives_once(publisher, &mut [&mut subscriber]);
+    }
+    bulk.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
+    let [goes, stays] = publishers;
+    wired.cut_and_fill(&mut bulk);
+    drop(goes);
+    // It says so at the look after the next.
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(subscriber.publishers(), 2);
+    wired.shim.heal();
+    until("one is left", || subscriber.publishers() == 1);
+    drop(stays);
+    until("none is left", || subscriber.publishers() == 0);
+    drop(bulk_there);
+}
+
 /// The fear: whoever cannot connect tries again at once, for ever, or gives up.
 #[test]
 fn each_attempt_to_connect_is_later_than_the_one_before() {
@@ -473,33 +547,16 @@ fn a_wire_that_carries_little_holds_back_and_loses_nothing() {
 /// and gets nothing meanwhile.
 #[test]
 fn what_is_lost_where_answers_take_long_is_counted() {
-    let domains = [Domain::new("east"), Domain::new("west")];
-    let options = BridgeOptions { cache: 8, ..domains[0].options() };
-    // Less lies in the sockets, which the wire would take a minute to carry.
-    let engine = vec![("transport/link/tcp/so_sndbuf".to_owned(), 65_536.into())];
-    let lease = Duration::from_secs(10);
-    let east = Settings { engine, lease, ..listening() };
-    let east = Gateway::start(&east, options).expect("the network is there");
-    let shim = Shim::to(&east.addresses()[0]);
-    let connect = vec![shim.address().to_owned()];
-    let west = domains[1].gateway(&Settings { connect, lease, ..Settings::default() });
-    let wired = Wired { west, east, shim, domains };
-    wired.sees_each_other(true);
+    let wired = Wired::patient();
     let nodes = wired.nodes();
     let mut subscriber = nodes[1].topic::<[u8]>("t").subscriber().expect("the types agree");
     let mut publisher = nodes[0].topic::<[u8]>("t").publisher(Overflow::Block).expect("it is ours");
     publisher.wait_for_subscribers(1, PATIENCE).expect("the gateway subscribes");
-    wired.shim.cut();
-    const SENT: u8 = 100;
-    for number in 0..SENT {
-        publisher.send(&[number; 16 << 10]).expect("the network holds nobody up");
-    }
-    // Longer than room is waited for, and shorter than the lease.
-    std::thread::sleep(Duration::from_secs(7));
+    wired.cut_and_fill(&mut publisher);
     wired.shim.delay(Duration::from_millis(1500));
     wired.shim.heal();
     let mut due = 0;
-    while due < SENT.into() {
+    while due < 100 {
         let sample = subscriber.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it was sent");
         assert_eq!(u64::from(sample[0]), due + sample.lost(), "every number arrives or is counted");
         due = u64::from(sample[0]) + 1;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidepost::{EndpointId, Node, Overflow, Publisher};
 use tidepost_zenoh::{Network, Settings};
@@ -78,6 +78,46 @@ fn nothing_is_lost_silently_that_a_publisher_hands_over_itself() {
     let mut programs = Programs::new(Settings::default().lease);
     every_number_is_accounted_for(&mut programs, Duration::from_millis(900));
     every_number_is_accounted_for(&mut programs, Duration::from_secs(5));
+}
+
+/// The fear: whoever hands messages over itself is stuck with a link that is dead and full, or loses some without a word. How long one send
+/// takes at most is printed.
+#[test]
+fn a_link_that_is_dead_and_full_lets_whoever_hands_over_go_on() {
+    let mut programs = Programs::new(Settings::default().lease);
+    let [east, west] = programs.nodes();
+    let mut subscriber = west.topic::<[u8]>("t").subscriber().expect("the types agree");
+    let mut publisher = east.topic::<[u8]>("t").publisher(Overflow::Block).expect("the topic is ours");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("the network subscribes");
+    let mut sent = 0_u64;
+    let mut send = |length: usize| {
+        let (start, mut message) = (Instant::now(), vec![0; length]);
+        message[..8].copy_from_slice(&sent.to_le_bytes());
+        publisher.send_timeout(&message, PATIENCE).expect("a network that is gone holds nobody up for long");
+        sent += 1;
+        (start.elapsed(), sent)
+    };
+    let number_of = |message: &[u8]| u64::from_le_bytes(*message.first_chunk().expect("it has eight bytes"));
+    send(8);
+    assert_eq!(subscriber.recv().map(|sample| number_of(&sample)).expect("receiving succeeds"), 0);
+    programs.cut();
+    // More than sockets take.
+    let mut took: Vec<Duration> = (0..400).map(|_| send(64 << 10).0).collect();
+    took.sort();
+    println!("the longest of 400 sends took {:?}", &took[395..]);
+    programs.heal();
+    let mut due = 1;
+    until("the last arrives", || {
+        let (_, sent) = send(8);
+        while let Some(sample) =
+            subscriber.recv_timeout(Duration::from_millis(20)).expect("receiving succeeds")
+        {
+            assert_eq!(number_of(&sample), due + sample.lost(), "every number arrives or is counted");
+            due = number_of(&sample) + 1;
+        }
+        due == sent
+    });
+    until("some are handed over", || programs.handed_over("t").0 > 0);
 }
 
 /// Sends numbers in messages of many lengths, not too far ahead of who receives them.

@@ -3,7 +3,7 @@
 //! Each publisher on another machine has one here that stands for it, so that what is sent here has its policy and its history, and its
 //! messages the numbers that they had there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,7 +20,7 @@ use crate::types::{self, TypeError};
 
 /// Publishers of one topic on other machines that are told apart.
 const PUBLISHERS_MAX: usize = 256;
-/// How much later than those who send they may be known here who receive.
+/// How much later a machine may be known here than it knows of this one.
 const SLACK: Duration = Duration::from_millis(100);
 /// Messages that a publisher keeps for those who join later, at most.
 const HISTORY_MAX: usize = 4096;
@@ -35,6 +35,7 @@ pub(in crate::bridge) fn open(context: &Arc<Context>, name: &str) -> Result<Runn
         since: Instant::now(),
         opened: None,
         publishers: HashMap::new(),
+        left: VecDeque::new(),
         absent: HashMap::new(),
         refused: Refusals::default(),
         before: HashSet::new(),
@@ -128,7 +129,9 @@ struct Publishing {
     /// Since when it is received, and everybody remembered of whom something has come.
     opened: Option<Instant>,
     publishers: HashMap<Origin, Standin>,
-    /// What was due of those who have gone, or whose machines have: they may come back, or what they sent may.
+    /// What was due of those who said farewell last: what they sent may come once more.
+    left: VecDeque<(Origin, Due)>,
+    /// What was due of those whose machines have gone: they may come back.
     absent: HashMap<Origin, Due>,
     refused: Refusals,
     /// Those that were known before what is kept was asked for.
@@ -156,15 +159,20 @@ impl Intake for Publishing {
         let origin = origin_of(envelope);
         if frame.is_farewell {
             self.refused.forget(origin);
-            // What it has sent may come once more.
+            self.absent.remove(&origin);
             if let Some(standin) = self.publishers.remove(&origin) {
-                self.miss_for_a_while(origin, standin.due);
+                self.left.retain(|(left, _)| *left != origin);
+                self.left.push_back((origin, standin.due));
+                if self.left.len() > PUBLISHERS_MAX {
+                    self.left.pop_front();
+                }
             }
             return Ok(());
         }
         if envelope.is_some_and(|envelope| envelope.is_again && !self.is_wanted(envelope)) {
             return Ok(());
         }
+        self.wanted.remove(&origin);
         if !self.meet(&frame, envelope)? {
             Counters::add(&self.counters.refused, 1);
             return Ok(());
@@ -210,32 +218,13 @@ impl Intake for Publishing {
         })
     }
 
-    fn lacks(&mut self, envelope: Envelope, age: Duration) -> Option<bool> {
-        let origin = origin_of(Some(envelope));
-        let is_refused = self.refused.until(origin, Instant::now());
-        if matches!(is_refused, Some(Some(_))) {
-            // It may be taken then.
-            return None;
+    fn lacks(&mut self, envelopes: &[Envelope], age: Duration) -> Option<bool> {
+        let (message, farewells) = envelopes.split_first()?;
+        if self.lacks_message(*message, age)? {
+            return Some(true);
         }
-        let lacks = match self.due_of(origin) {
-            Some(due) => due.next.is_some_and(|next| next <= envelope.sequence),
-            // Who had not come, or did not receive it, when it was sent is not due it.
-            None => {
-                let known_for = self.context.remotes.known_for(envelope.domain);
-                age < self.since.elapsed().min(known_for) + SLACK
-            }
-        };
-        let lacks = lacks && is_refused.is_none();
-        if self.wanted.len() >= PUBLISHERS_MAX {
-            // They are asked for again.
-            self.wanted.clear();
-        }
-        if lacks {
-            self.wanted.insert(origin, envelope.sequence);
-        } else {
-            self.wanted.remove(&origin);
-        }
-        Some(lacks)
+        let is_here = |farewell: &Envelope| self.publishers.contains_key(&origin_of(Some(*farewell)));
+        Some(farewells.iter().any(|farewell| farewell.is_farewell() && is_here(farewell)))
     }
 
     fn miss(&mut self, frames: u64) {
@@ -246,8 +235,11 @@ impl Intake for Publishing {
         let remotes = &self.context.remotes;
         let gone =
             self.publishers.extract_if(|origin, _| !remotes.is_there(origin.map(|(domain, _)| domain)));
-        let gone: Vec<_> = gone.map(|(origin, standin)| (origin, standin.due)).collect();
-        gone.into_iter().for_each(|(origin, due)| self.miss_for_a_while(origin, due));
+        self.absent.extend(gone.map(|(origin, standin)| (origin, standin.due)));
+        if self.absent.len() > PUBLISHERS_MAX {
+            self.absent.clear();
+            self.begin_anew();
+        }
     }
 }
 
@@ -255,7 +247,36 @@ impl Publishing {
     /// What is due of somebody of whom something has come.
     fn due_of(&self, origin: Origin) -> Option<Due> {
         let here = self.publishers.get(&origin).map(|standin| standin.due);
-        here.or_else(|| self.absent.get(&origin).copied())
+        let left = || self.left.iter().find(|(left, _)| *left == origin).map(|(_, due)| *due);
+        here.or_else(|| self.absent.get(&origin).copied()).or_else(left)
+    }
+
+    /// Whether a message, sent so long ago, is due and has not come.
+    fn lacks_message(&mut self, envelope: Envelope, age: Duration) -> Option<bool> {
+        let origin = origin_of(Some(envelope));
+        let is_refused = self.refused.until(origin, Instant::now());
+        if matches!(is_refused, Some(Some(_))) {
+            // It may be taken then.
+            return None;
+        }
+        let lacks = !envelope.is_farewell()
+            && is_refused.is_none()
+            && match self.due_of(origin) {
+                Some(due) => due.next.is_some_and(|next| next <= envelope.sequence),
+                // Who had not come, or did not receive it, when it was sent is not due it.
+                None => {
+                    let known_for = self.context.remotes.known_for(envelope.domain) + SLACK;
+                    age < self.since.elapsed().min(known_for)
+                }
+            };
+        if lacks {
+            if self.wanted.len() >= PUBLISHERS_MAX && !self.wanted.contains_key(&origin) {
+                // They are asked for again.
+                self.wanted.clear();
+            }
+            self.wanted.insert(origin, envelope.sequence);
+        }
+        Some(lacks)
     }
 
     /// Whether something that is sent again is lacking here: it may have come before, or not be due.
@@ -267,15 +288,10 @@ impl Publishing {
         }
     }
 
-    /// Remembers what is due of somebody who is not there.
-    fn miss_for_a_while(&mut self, origin: Origin, due: Due) {
-        self.absent.insert(origin, due);
-        if self.absent.len() > PUBLISHERS_MAX {
-            // Whoever was gone that long has gone, or is met as if it came now.
-            self.absent.clear();
-            self.since = Instant::now();
-            self.opened = Some(self.since);
-        }
+    /// Whoever is not remembered any more is met as if it came now.
+    fn begin_anew(&mut self) {
+        self.since = Instant::now();
+        self.opened = Some(self.since);
     }
 
     /// Sees to it that somebody publishes here for the one that has sent this: `false` if it is known that nobody can.
@@ -289,8 +305,9 @@ impl Publishing {
             return Ok(false);
         }
         // Whoever sends another type counts on all the same.
-        let before = self.publishers.remove(&origin).map(|standin| standin.due);
-        let due = before.or_else(|| self.absent.remove(&origin)).unwrap_or_else(|| self.first_due(envelope));
+        let due = self.due_of(origin).unwrap_or_else(|| self.first_due(envelope));
+        self.publishers.remove(&origin);
+        self.absent.remove(&origin);
         match self.standin(frame, envelope, due) {
             Ok(standin) => {
                 self.publishers.insert(origin, standin);
@@ -298,7 +315,11 @@ impl Publishing {
             }
             Err(error) => {
                 // What is refused is missing if others are not.
-                self.miss_for_a_while(origin, due);
+                if self.absent.len() < PUBLISHERS_MAX {
+                    self.absent.insert(origin, due);
+                } else {
+                    self.begin_anew();
+                }
                 match Lasting::of(&error) {
                     Lasting::Not => {}
                     Lasting::AWhile => self.refused.add(refusal, Some(Instant::now() + ASK_AGAIN)),

@@ -1,6 +1,8 @@
 //! A topic that goes out.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tidepost::{Overflow, Pattern};
 
@@ -14,6 +16,10 @@ use crate::bridge::kept::History;
 use crate::bridge::outlet::Outlet;
 use crate::bridge::port::{Counters, Port, PortError};
 use crate::bridge::worker::OnDemand;
+use crate::envelope::Sender;
+
+/// Publishers that are remembered although they have gone.
+const GONE_MAX: usize = 256;
 
 /// The policy of this name, as reports have it.
 fn overflow_of(policy: &str) -> Overflow {
@@ -52,6 +58,11 @@ pub(in crate::bridge) struct TopicOut {
     /// Publishers that were there at the last look, and those that were gone at it.
     here: Vec<Endpoint>,
     leaving: Vec<Endpoint>,
+    /// Those who have gone, as long as what they sent last may be sent again; farewells that have been said; and since when nobody is
+    /// there.
+    gone: VecDeque<Sender>,
+    farewells: u64,
+    left_at: Option<Instant>,
 }
 
 impl TopicOut {
@@ -62,7 +73,7 @@ impl TopicOut {
     ) -> Result<Self, PortError> {
         let key = context.key(Pattern::Topic, name)?;
         let outlet = Arc::new(Outlet::open(context, key, may_all_lose(&local.senders))?);
-        let (counters, manners, here, leaving) = Default::default();
+        let (counters, manners, here, leaving, gone) = Default::default();
         let mut port = Self {
             context: Arc::clone(context),
             name: name.to_owned(),
@@ -75,6 +86,9 @@ impl TopicOut {
             history: History::new(context.options.room_bytes),
             here,
             leaving,
+            gone,
+            farewells: 0,
+            left_at: None,
         };
         port.move_on(local)?;
         Ok(port)
@@ -85,9 +99,13 @@ impl TopicOut {
         let is_gone = |endpoint: &Endpoint| local.senders.iter().all(|sender| sender.id != endpoint.id);
         for gone in std::mem::take(&mut self.leaving) {
             let sender = sender_of(gone.id);
-            self.context.firsts.forget(sender);
+            self.gone.push_back(sender);
+            if self.gone.len() > GONE_MAX {
+                self.gone.pop_front().into_iter().for_each(|sender| self.context.firsts.forget(sender));
+            }
             let envelope = self.context.envelope(sender, overflow_of(gone.policy), 0);
             self.outlet.try_send(envelope.into_farewell())?;
+            self.farewells += 1;
         }
         self.leaving = self.here.extract_if(.., |endpoint| is_gone(endpoint)).collect();
         self.here.clone_from(&local.senders);
@@ -101,6 +119,7 @@ impl TopicOut {
 impl Port for TopicOut {
     fn move_on(&mut self, local: &Local) -> Result<(), PortError> {
         self.say_farewell(local)?;
+        self.left_at = local.senders.is_empty().then(|| self.left_at.unwrap_or_else(Instant::now));
         if local.senders.iter().any(|sender| sender.history > 0) {
             self.history.serve(&self.context, &self.name)?;
         }
@@ -114,8 +133,12 @@ impl Port for TopicOut {
         if self.doubt.is_denied() || !may_all_lose(&local.senders) {
             self.doubt.move_on(context, name, outlet.has_receivers(), sent)?;
         }
-        if outlet.is_reliable() {
-            self.tail.move_on(context, name, outlet, sent)?;
+        if outlet.is_reliable() && sent > 0 {
+            self.tail.move_on(context, name, outlet, sent + self.farewells)?;
+        }
+        if self.tail.is_settled() {
+            // What they sent last may have come again, of which it is asked which was the first.
+            self.gone.drain(..).for_each(|sender| context.firsts.forget(sender));
         }
         if self.doubt.is_denied() {
             // What is denied is not there, which its publishers see.
@@ -134,7 +157,7 @@ impl Port for TopicOut {
     }
 
     fn is_busy(&self) -> bool {
-        !self.tail.is_settled()
+        !self.tail.is_settled() && self.left_at.is_none_or(|at| at.elapsed() < LINGER)
     }
 
     fn counters(&self) -> &Counters {
