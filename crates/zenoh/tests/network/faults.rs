@@ -406,6 +406,29 @@ fn what_is_lost_before_a_publisher_goes_is_counted() {
     comes_no_more(&mut subscriber);
 }
 
+/// The fear: of somebody who has gone while he could not be reached nothing is remembered, and what has come of him comes once more.
+#[test]
+fn what_has_come_of_a_publisher_that_went_in_a_cut_comes_no_more() {
+    let mut wired = Wired::new();
+    let nodes = wired.nodes();
+    let mut subscriber = subscriber(&nodes[1], "went");
+    let mut publisher = publisher(&nodes[0], "went");
+    publisher.wait_for_subscribers(1, PATIENCE).expect("it is there");
+    publisher.send(&7).expect("there is room");
+    assert_eq!(next(&mut subscriber), (7, 0));
+    let mut publisher = Some(publisher);
+    for _ in 0..2 {
+        wired.cut();
+        publisher.take();
+        until("it is cut off", || wired.west.status().machines.is_empty());
+        wired.heal();
+        // By then it has been asked whether it has come.
+        std::thread::sleep(Duration::from_secs(3));
+        comes_no_more(&mut subscriber);
+        assert_eq!(subscriber.publishers(), 0);
+    }
+}
+
 /// The fear: the word that a publisher has gone is lost alone, and here it stays for ever.
 #[test]
 fn a_farewell_that_is_lost_comes_again() {

@@ -159,14 +159,7 @@ impl Intake for Publishing {
         let origin = origin_of(envelope);
         if frame.is_farewell {
             self.refused.forget(origin);
-            self.absent.remove(&origin);
-            if let Some(standin) = self.publishers.remove(&origin) {
-                self.left.retain(|(left, _)| *left != origin);
-                self.left.push_back((origin, standin.due));
-                if self.left.len() > PUBLISHERS_MAX {
-                    self.left.pop_front();
-                }
-            }
+            self.part_with(origin);
             return Ok(());
         }
         if envelope.is_some_and(|envelope| envelope.is_again && !self.is_wanted(envelope)) {
@@ -285,6 +278,18 @@ impl Publishing {
         match self.due_of(origin) {
             Some(due) => due.next.is_none_or(|next| next <= envelope.sequence),
             None => self.wanted.get(&origin) == Some(&envelope.sequence),
+        }
+    }
+
+    /// Somebody says farewell; what it sent may come once more.
+    fn part_with(&mut self, origin: Origin) {
+        let (here, absent) = (self.publishers.remove(&origin), self.absent.remove(&origin));
+        if let Some(due) = here.map(|standin| standin.due).or(absent) {
+            self.left.retain(|(left, _)| *left != origin);
+            self.left.push_back((origin, due));
+            if self.left.len() > PUBLISHERS_MAX {
+                self.left.pop_front();
+            }
         }
     }
 
