@@ -242,6 +242,12 @@ impl Wired {
         std::thread::sleep(Duration::from_secs(7));
     }
 
+    /// Mends the wire once the end that receives has given the link up, with what was on its way.
+    fn heal_once_parted(&mut self) {
+        until("it is cut off", || self.west.status().machines.is_empty());
+        self.heal();
+    }
+
     fn sees_each_other(&self, is_so: bool) {
         let sees = |gateway: &Gateway| !gateway.status().machines.is_empty();
         until("both see the same", || sees(&self.east) == is_so && sees(&self.west) == is_so);
@@ -367,8 +373,7 @@ fn a_message_that_nothing_follows_comes_again() {
     std::thread::sleep(Duration::from_millis(100));
     publishers[1].send(&8).expect("a network that is gone holds nobody up");
     drop(publishers);
-    until("it is cut off", || wired.west.status().machines.is_empty());
-    wired.heal();
+    wired.heal_once_parted();
     assert_eq!(next(&mut subscriber), (8, 0));
     until("its sender has gone here, too", || subscriber.publishers() == 0);
     comes_no_more(&mut subscriber);
@@ -399,8 +404,7 @@ fn what_is_lost_before_a_publisher_goes_is_counted() {
         publisher.send(&number).expect("a network that is gone holds nobody up");
     }
     drop(publisher);
-    until("it is cut off", || wired.west.status().machines.is_empty());
-    wired.heal();
+    wired.heal_once_parted();
     assert_eq!(next(&mut subscriber), (4, 4));
     until("its publisher has gone here, too", || subscriber.publishers() == 0);
     comes_no_more(&mut subscriber);
@@ -420,8 +424,7 @@ fn what_has_come_of_a_publisher_that_went_in_a_cut_comes_no_more() {
     for _ in 0..2 {
         wired.cut();
         publisher.take();
-        until("it is cut off", || wired.west.status().machines.is_empty());
-        wired.heal();
+        wired.heal_once_parted();
         // By then it has been asked whether it has come.
         std::thread::sleep(Duration::from_secs(3));
         comes_no_more(&mut subscriber);
