@@ -13,11 +13,12 @@ lints() { cargo clippy "${local[@]}" --all-targets --all-features -- -D warnings
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc "${local[@]}" --no-deps; }
 # With debug assertions and overflow checks.
 debug() { cargo test "${local[@]}"; }
-# With all features, so that what chooses among the engine's protocols is built and tested, and the engine is built once.
-network() {
-    cargo clippy --package tidepost-zenoh --all-features --locked --all-targets -- -D warnings
-    RUSTDOCFLAGS="-D warnings" cargo doc --package tidepost-zenoh --all-features --locked --no-deps
-    cargo test --package tidepost-zenoh --all-features --locked
+# With all features, so that what chooses among the engine's protocols is built and tested. The engine takes minutes to build, so that
+# lints and docs are checked as the tests are built, not with builds of their own.
+network() { over_network; }
+over_network() {
+    RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__ RUSTDOC="$PWD/.ci/rustdoc" \
+        cargo test --package tidepost-zenoh --all-features --locked "$@"
 }
 # Over routers of the network's engine as they are, which take two minutes to build. Where all else was slow, they are not built.
 routers() {
@@ -29,7 +30,7 @@ routers() {
         CARGO_PROFILE_DEV_DEBUG=0 cargo install zenohd --version 1.10.2 --locked --debug --no-default-features \
             --features zenoh/transport_tcp --root target/zenohd --quiet
     fi
-    cargo test --package tidepost-zenoh --all-features --locked --test network -- routers
+    over_network --test network -- routers
 }
 # At full speed. What does not depend on that has had its tests in the stage before.
 release() { cargo test "${optimised[@]}" --lib --test faults --test patterns; }
