@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, FdFlags};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tidepost::{LockError, Mutex, Node, Region, RegionError, Shared};
@@ -174,6 +175,43 @@ fn a_name_that_is_removed_is_free_and_whoever_has_the_region_keeps_it() {
     drop(fresh);
     let mut late = stage.start("till-keeper", "");
     late.expect("100");
+}
+
+/// The fear: an offer that was made while the name was there comes late, to somebody who asks once it has been taken away.
+#[test]
+fn an_offer_that_comes_late_brings_no_name_back() {
+    let stage = Stage::new();
+    let node = stage.node();
+    let ours = till(&node);
+    let mut keeper = stage.start("till-keeper", "");
+    keeper.expect("0");
+    let idle = Node::builder().directory(stage.directory()).control_thread(false).open();
+    let idle = idle.expect("it can be opened");
+    let has_news = |patience: Duration| {
+        let limit = patience.try_into().expect("it is short");
+        poll(&mut [PollFd::new(&idle, PollFlags::IN)], Some(&limit)) == Ok(1)
+    };
+    let attach_and_hear_all = || {
+        drop(idle.region::<Till>("till").attach().expect("it is there"));
+        while has_news(Duration::from_millis(100)) {
+            idle.dispatch().expect("it is open");
+        }
+    };
+    // They know each other from now on.
+    attach_and_hear_all();
+    keeper.stop();
+    // One answer will do; the other one comes when nobody waits for it any more.
+    attach_and_hear_all();
+    keeper.signal(libc::SIGCONT);
+    assert!(has_news(PATIENCE), "the keeper answers");
+    node.region_bytes("till").remove().expect("it is there");
+    let gone = idle.region::<Till>("till").attach().expect_err("it has no name any more");
+    assert!(matches!(gone, RegionError::NotFound { .. }), "{gone}");
+    let fresh = node.region::<Till>("till").create().expect("the name is free");
+    *fresh.sum.lock().expect("nobody has it") = 100;
+    let found = idle.region::<Till>("till").attach().expect("it is there");
+    assert_eq!(*found.sum.lock().expect("nobody has it"), 100);
+    drop(ours);
 }
 
 /// Mounts a small file system, and keeps regions in it until it is full.

@@ -57,6 +57,7 @@ impl Control {
             }
             Frame::Done { endpoint } => {
                 self.pending.remove(&(endpoint.number, peer.node));
+                self.owed.retain(|(node, _), number| *node != peer.node || *number != endpoint.number);
                 if let Some(inlet) = self.inlets.get(&endpoint.number).cloned() {
                     self.seek_heirs_if_bereft(&inlet);
                 }
@@ -102,8 +103,13 @@ impl Control {
     fn take_up(&mut self, number: u64, peer: &Peer, offer: &Offer) {
         let is_for_us = !self.avoids(peer);
         let fitting = self.inlets.values().filter(|inlet| is_for_us && *inlet.channel() == offer.channel);
-        let fresh: Vec<_> =
-            fitting.filter(|inlet| !self.pairs.contains_key(&(offer.outlet, inlet.id()))).cloned().collect();
+        // Whoever has asked since whoever is still to be answered gets an answer of its own.
+        let is_owed = self.owed.contains_key(&(peer.node, offer.channel.clone()));
+        let has_asked = |inlet: &Arc<dyn Inlet>| self.pending.contains(&(inlet.id().number, peer.node));
+        let is_fresh = |inlet: &&Arc<dyn Inlet>| {
+            !self.pairs.contains_key(&(offer.outlet, inlet.id())) && !(is_owed && has_asked(inlet))
+        };
+        let fresh: Vec<_> = fitting.filter(is_fresh).cloned().collect();
         for inlet in fresh {
             if !self.connections.contains_key(&number) {
                 return;

@@ -102,6 +102,9 @@ pub(super) struct Control {
     pairs: HashMap<(EndpointId, EndpointId), Pairing>,
     /// Endpoints of ours, by number, that a node has not answered yet.
     pending: HashSet<(u64, NodeId)>,
+    /// Nodes that have not answered inlets of ours that have gone, by channel; and the last of those, by number. What they offer by then
+    /// may be an answer to those, and have been withdrawn since.
+    owed: HashMap<(NodeId, Channel), u64>,
     inspection: Option<Inspection>,
     /// By the number of the connection that is over.
     orphans: HashMap<u64, Orphans>,
@@ -141,6 +144,7 @@ impl Control {
             sought: HashSet::new(),
             pairs: HashMap::new(),
             pending: HashSet::new(),
+            owed: HashMap::new(),
             inspection: None,
             orphans: HashMap::new(),
             violations: 0,

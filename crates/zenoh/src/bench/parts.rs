@@ -27,6 +27,12 @@ pub fn message(size: usize, number: u64) -> Vec<u8> {
     message
 }
 
+/// The same, in place.
+pub fn write(message: &mut [u8], number: u64) {
+    message.fill(number as u8);
+    message[..8].copy_from_slice(&number.to_le_bytes());
+}
+
 /// Every byte of a message, read.
 pub fn read(message: &[u8]) -> u64 {
     let sum: u64 = message.iter().map(|byte| u64::from(*byte)).sum();

@@ -11,7 +11,7 @@ use tidepost_zenoh::{Network, Settings, Zenoh};
 
 use super::PART_COMMAND;
 use super::engine::{self, Which};
-use super::parts::{BACK, STREAM, THERE, message, read};
+use super::parts::{BACK, STREAM, THERE, message, read, write};
 use crate::Failure;
 
 /// How long anything may take.
@@ -338,7 +338,9 @@ impl Way for Programs {
 
     fn stream(&mut self, size: usize, messages: usize) -> Result<(u64, Duration), Failure> {
         for number in 0..messages {
-            self.stream.send(&message(size, number as u64))?;
+            let mut loan = self.stream.loan(size)?;
+            write(&mut loan, number as u64);
+            loan.send()?;
         }
         self.part.ask()
     }
