@@ -51,7 +51,12 @@ models() {
     fi
     check_models
 }
-check_models() { RUSTFLAGS="--cfg loom" cargo test --profile optimised --locked --target-dir target/loom --lib model; }
+# The checker maps memory for each interleaving: two threads of one process that do so take as long as one after the other, and twice
+# the processors' time.
+check_models() {
+    RUSTFLAGS="--cfg loom" RUST_TEST_THREADS=1 \
+        cargo test --profile optimised --locked --target-dir target/loom --lib model
+}
 demo() { cargo run --profile optimised --locked -- demo; }
 
 # Most tests wait for processes of theirs most of the time. Meanwhile this, which yields to everything else, builds what later stages
