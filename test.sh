@@ -5,7 +5,7 @@ cd "$(dirname "$0")"
 
 # All but what goes beyond the machine, which takes long to build, and has a stage of its own.
 local=(--workspace --exclude tidepost-zenoh --locked)
-# The library as its users build it.
+# The library optimised.
 optimised=(--package tidepost --profile optimised --locked)
 
 format() { cargo fmt --all --check; }

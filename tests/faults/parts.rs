@@ -240,7 +240,7 @@ fn play_in_services(part: &str, node: Node, argument: u64) {
         "tireless-server" => service_strict::serve_for_ever(&node),
         "service-forker" => services::fork(&node),
         "refusing-server" => services::refuse(&node),
-        "deadline-client" => services::call_with_deadline(&node),
+        "deadline-client" => services::call_with_deadline(&node, argument),
         "limited-server" => services::serve_within_limits(&node),
         "stepped-server" => services::answer_stepped(&node, argument),
         "chaos-client" => service_chaos::call(&node, argument),

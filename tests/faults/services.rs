@@ -224,11 +224,18 @@ fn what_is_over_a_limit_is_said_in_the_program_that_sends_it() {
     }
 }
 
-/// Calls with a deadline, and says what comes of it.
-pub fn call_with_deadline(node: &Node) {
-    let mut client = client::<u64, u64>(node);
-    let error = client.call(&1, Duration::from_secs(1)).map(drop).expect_err("nobody answers");
-    say(format!("{error:?}"));
+/// Calls with a deadline, for one answer, for several, or as a future, and says what comes of it.
+pub fn call_with_deadline(node: &Node, way: u64) {
+    let (mut client, timeout) = (client::<u64, u64>(node), Duration::from_secs(1));
+    let outcome = match way {
+        1 => {
+            let mut parts = client.call_parts(&1, timeout).expect("the server is there");
+            parts.next().expect("there is an error").map(drop)
+        }
+        2 => futures_lite::future::block_on(client.call_async(&1, timeout)).map(drop),
+        _ => client.call(&1, timeout).map(drop),
+    };
+    say(format!("{:?}", outcome.expect_err("nobody answers")));
 }
 
 /// The fear: who was not running when its deadline passed is told that its server let go of the request, which did so for that.
@@ -237,17 +244,19 @@ fn a_server_that_lets_go_after_the_deadline_is_late() {
     let stage = Stage::new();
     let node = stage.node();
     let mut server: Server<u64, u64> = node.service(SERVICE).server().expect("the service is ours");
-    let mut client = stage.start("deadline-client", "");
-    let request = server.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it is asked");
-    client.stop();
-    while !request.is_cancelled() {
-        std::thread::sleep(Duration::from_millis(1));
+    for way in ["0", "1", "2"] {
+        let mut client = stage.start("deadline-client", way);
+        let request = server.recv_timeout(PATIENCE).expect("receiving succeeds").expect("it is asked");
+        client.stop();
+        while !request.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(request);
+        client.signal(libc::SIGCONT);
+        let said = client.hear();
+        assert!(said.starts_with("Timeout") && said.contains("waited: 1s"), "{way}: {said}");
+        client.ends();
     }
-    drop(request);
-    client.signal(libc::SIGCONT);
-    let said = client.hear();
-    assert!(said.starts_with("Timeout") && said.contains("waited: 1s"), "{said}");
-    client.ends();
 }
 
 /// How a request is answered between two signals: as so many bytes, in place or not.

@@ -98,13 +98,7 @@ where
                 self.core.cancel(call);
                 Err(CallError::Timeout { service: self.core.service(), waited })
             }
-            Ok(awaited) => self.awaited(call, awaited).map_err(|error| match error {
-                // A server lets go of what nobody waits for any more, which it may know before this one does.
-                CallError::Unanswered { service } if deadline.has_passed() => {
-                    CallError::Timeout { service, waited }
-                }
-                error => error,
-            }),
+            Ok(awaited) => self.awaited(call, awaited).map_err(|error| error.or_late(*deadline, waited)),
             Err(error) => {
                 self.core.cancel(call);
                 Err(error.into())
@@ -294,8 +288,9 @@ where
         request: &Req,
         timeout: Duration,
     ) -> Result<Answer<'_, Resp>, CallError<E>> {
+        let deadline = Deadline::after(timeout);
         let call = self.send_async(request, timeout).await?;
-        self.wait_async(call).await
+        self.wait_async(call).await.map_err(|error| error.or_late(deadline, timeout))
     }
 
     /// As [`Client::send`], as a future that waits for room.
@@ -547,7 +542,8 @@ where
         if self.is_over {
             return None;
         }
-        let next = self.client.next_part_until(self.call, self.deadline, self.timeout).transpose();
+        let next = self.client.next_part_until(self.call, self.deadline, self.timeout);
+        let next = next.map_err(|error| error.or_late(self.deadline, self.timeout)).transpose();
         self.is_over = !matches!(next, Some(Ok(_)));
         if matches!(next, Some(Err(_))) {
             self.client.cancel(self.call);

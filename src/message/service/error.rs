@@ -9,6 +9,7 @@ use crate::message::error::{ReceiveError, Refused, SendError};
 use crate::message::payload::{Payload, Text, message_of};
 use crate::message::sample::HeldBytes;
 use crate::node::{EndpointError, NameError};
+use crate::os::clock::Deadline;
 use crate::segment::SegmentError;
 
 /// Why an endpoint of a service could not be made.
@@ -218,6 +219,17 @@ pub enum CallError<E: Payload + fmt::Debug + ?Sized = Text> {
 
 fn refused_text(refused: &[Refused]) -> String {
     refused.iter().map(|refused| format!("; refused by {refused}")).collect()
+}
+
+impl<E: Payload + fmt::Debug + ?Sized> CallError<E> {
+    /// What it is to whoever waited until the deadline: a server lets go of what nobody waits for any more, which it may know before the
+    /// caller does.
+    pub(super) fn or_late(self, deadline: Deadline, waited: Duration) -> Self {
+        match self {
+            Self::Unanswered { service } if deadline.has_passed() => Self::Timeout { service, waited },
+            error => error,
+        }
+    }
 }
 
 impl<E: Payload + fmt::Debug + ?Sized> From<ReceiveError> for CallError<E> {

@@ -105,11 +105,10 @@ impl Control {
         let fitting = self.inlets.values().filter(|inlet| is_for_us && *inlet.channel() == offer.channel);
         // Whoever has asked since whoever is still to be answered gets an answer of its own.
         let is_owed = self.owed.contains_key(&(peer.node, offer.channel.clone()));
-        let has_asked = |inlet: &Arc<dyn Inlet>| self.pending.contains(&(inlet.id().number, peer.node));
-        let is_fresh = |inlet: &&Arc<dyn Inlet>| {
-            !self.pairs.contains_key(&(offer.outlet, inlet.id())) && !(is_owed && has_asked(inlet))
-        };
-        let fresh: Vec<_> = fitting.filter(is_fresh).cloned().collect();
+        let waits =
+            |inlet: &Arc<dyn Inlet>| is_owed && self.pending.contains(&(inlet.id().number, peer.node));
+        let is_paired = |inlet: &Arc<dyn Inlet>| self.pairs.contains_key(&(offer.outlet, inlet.id()));
+        let fresh: Vec<_> = fitting.filter(|inlet| !is_paired(inlet) && !waits(inlet)).cloned().collect();
         for inlet in fresh {
             if !self.connections.contains_key(&number) {
                 return;
