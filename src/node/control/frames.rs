@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Control, OutletRecord, Pairing};
 use crate::node::connection::Stage;
 use crate::node::endpoint::{Admission, Inlet, Join, NewRing, Offer, Peer, Refusal, Segment, Violation};
-use crate::node::identity::EndpointId;
+use crate::node::identity::{EndpointId, NodeId};
 use crate::node::wire::Frame;
 
 impl Control {
@@ -56,11 +56,7 @@ impl Control {
                 Ok(())
             }
             Frame::Done { endpoint } => {
-                self.pending.remove(&(endpoint.number, peer.node));
-                self.owed.retain(|(node, _), number| *node != peer.node || *number != endpoint.number);
-                if let Some(inlet) = self.inlets.get(&endpoint.number).cloned() {
-                    self.seek_heirs_if_bereft(&inlet);
-                }
+                self.note_answered(peer.node, endpoint.number);
                 Ok(())
             }
             Frame::Join(join) => belongs(join.inlet, peer).and_then(|()| self.let_in(number, peer, join)),
@@ -96,6 +92,15 @@ impl Control {
             Frame::Hello(_) | Frame::Stranger(_) | Frame::Versions { .. } | Frame::Taken { .. } => {
                 Err(Violation("a greeting where none was due".to_owned()))
             }
+        }
+    }
+
+    /// A node has answered the introduction of this endpoint of ours.
+    fn note_answered(&mut self, by: NodeId, endpoint: u64) {
+        self.pending.remove(&(endpoint, by));
+        self.owed.retain(|(node, _), last| *node != by || *last != endpoint);
+        if let Some(inlet) = self.inlets.get(&endpoint).cloned() {
+            self.seek_heirs_if_bereft(&inlet);
         }
     }
 
