@@ -186,7 +186,7 @@ fn play_in_memory(part: &str, node: Node, argument: u64) {
         "descriptor-attacher" => region_ways::attach_descriptor(&node),
         "poor" => region_ways::lock_too_much(&node),
         "favour-asker" => region_ways::ask_favours(&node),
-        "till-keeper" => region_ways::keep(&node),
+        "till-keeper" => region_ways::keep(&node, argument),
         "disk-filler" => region_ways::fill_a_disk(&node),
         "greedy" => regions::ask_for_too_much(&node),
         "buffer-producer" => meeting::produce(&node, argument),

@@ -138,12 +138,17 @@ fn till(node: &Node) -> Region<Till> {
     node.region::<Till>("till").patience(PATIENCE).open_with(|till| till.made = 1).expect("it can be made")
 }
 
-/// Has a region, adds to it when told, and says the sum.
-pub fn keep(node: &Node) {
+/// Has a region, adds to it when told, and says the sum; or, if it is to leave, lets go of it when told.
+pub fn keep(node: &Node, leaves: u64) {
     let till = till(node);
     loop {
         say(*till.sum.lock().expect("nobody dies"));
         wait();
+        if leaves == 1 {
+            drop(till);
+            say("gone");
+            return wait();
+        }
         *till.sum.lock().expect("nobody dies") += 1;
     }
 }
@@ -177,22 +182,29 @@ fn a_name_that_is_removed_is_free_and_whoever_has_the_region_keeps_it() {
     late.expect("100");
 }
 
-/// The fear: an offer that was made while the name was there comes late, to somebody who asks once it has been taken away.
+/// The fear: an offer that was made while the name was there comes late, to somebody who asks once it has been taken away. Who has made
+/// it may have the region still, or have let go of it.
 #[test]
 fn an_offer_that_comes_late_brings_no_name_back() {
+    late_offer("0");
+    late_offer("1");
+}
+
+fn late_offer(leaves: &str) {
     let stage = Stage::new();
     let node = stage.node();
     let ours = till(&node);
-    let mut keeper = stage.start("till-keeper", "");
+    let mut keeper = stage.start("till-keeper", leaves);
     keeper.expect("0");
     let idle = Node::builder().directory(stage.directory()).control_thread(false).open();
     let idle = idle.expect("it can be opened");
+    let attach = || idle.region::<Till>("till").patience(PATIENCE).attach();
     let has_news = |patience: Duration| {
         let limit = patience.try_into().expect("it is short");
         poll(&mut [PollFd::new(&idle, PollFlags::IN)], Some(&limit)) == Ok(1)
     };
     let attach_and_hear_all = || {
-        drop(idle.region::<Till>("till").attach().expect("it is there"));
+        drop(attach().expect("it is there"));
         while has_news(Duration::from_millis(100)) {
             idle.dispatch().expect("it is open");
         }
@@ -204,12 +216,16 @@ fn an_offer_that_comes_late_brings_no_name_back() {
     attach_and_hear_all();
     keeper.signal(libc::SIGCONT);
     assert!(has_news(PATIENCE), "the keeper answers");
-    node.region_bytes("till").remove().expect("it is there");
-    let gone = idle.region::<Till>("till").attach().expect_err("it has no name any more");
+    if leaves == "1" {
+        keeper.go();
+        keeper.expect("gone");
+    }
+    node.region_bytes("till").patience(PATIENCE).remove().expect("it is there");
+    let gone = attach().expect_err("it has no name any more");
     assert!(matches!(gone, RegionError::NotFound { .. }), "{gone}");
-    let fresh = node.region::<Till>("till").create().expect("the name is free");
+    let fresh = node.region::<Till>("till").patience(PATIENCE).create().expect("the name is free");
     *fresh.sum.lock().expect("nobody has it") = 100;
-    let found = idle.region::<Till>("till").attach().expect("it is there");
+    let found = attach().expect("it is there");
     assert_eq!(*found.sum.lock().expect("nobody has it"), 100);
     drop(ours);
 }

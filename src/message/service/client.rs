@@ -134,9 +134,9 @@ where
         request: &Req,
         timeout: Duration,
     ) -> Result<Parts<'_, Req, Resp, E>, CallError<E>> {
-        let deadline = LazyCell::new(|| Deadline::after(timeout));
-        let call = self.start(Want::Parts, request, timeout, || *deadline)?;
-        let deadline = *deadline;
+        // What the server is told: this process may be stopped before it waits.
+        let deadline = Deadline::after(timeout);
+        let call = self.start(Want::Parts, request, timeout, || deadline)?;
         Ok(Parts { client: self, call, deadline, timeout, is_over: false })
     }
 

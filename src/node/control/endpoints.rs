@@ -275,13 +275,10 @@ impl Control {
 
     /// An inlet of ours has been dropped. Its pairs leave one by one, with their last held sample.
     pub(in crate::node) fn remove_inlet(&mut self, id: EndpointId) {
-        let unanswered: Vec<_> = self.pending.extract_if(|(number, _)| *number == id.number).collect();
-        let Some(inlet) = self.inlets.remove(&id.number) else { return };
-        self.membership.withdraw(Role::Inlet, inlet.channel(), id.number);
-        self.forget_heir(&inlet);
-        for (number, node) in unanswered {
-            let last = self.owed.entry((node, inlet.channel().clone())).or_insert(number);
-            *last = number.max(*last);
+        if let Some(inlet) = self.inlets.remove(&id.number) {
+            self.membership.withdraw(Role::Inlet, inlet.channel(), id.number);
+            self.forget_heir(&inlet);
+            self.ask_no_more(&inlet);
         }
     }
 
@@ -329,7 +326,7 @@ impl Control {
     /// then, what it has been lent stays as it is.
     pub(super) fn forget_node(&mut self, node: NodeId, survivor: Option<Survivor>) {
         let unanswered: Vec<_> = self.pending.extract_if(|(_, of)| *of == node).collect();
-        self.owed.retain(|(of, _), _| *of != node);
+        self.owed.forget(node);
         self.inspect_no_more(node);
         for nodes in self.seekers.values_mut() {
             nodes.remove(&node);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Control, OutletRecord, Pairing};
 use crate::node::connection::Stage;
 use crate::node::endpoint::{Admission, Inlet, Join, NewRing, Offer, Peer, Refusal, Segment, Violation};
-use crate::node::identity::{EndpointId, NodeId};
+use crate::node::identity::EndpointId;
 use crate::node::wire::Frame;
 
 impl Control {
@@ -95,25 +95,11 @@ impl Control {
         }
     }
 
-    /// A node has answered the introduction of this endpoint of ours.
-    fn note_answered(&mut self, by: NodeId, endpoint: u64) {
-        self.pending.remove(&(endpoint, by));
-        self.owed.retain(|(node, _), last| *node != by || *last != endpoint);
-        if let Some(inlet) = self.inlets.get(&endpoint).cloned() {
-            self.seek_heirs_if_bereft(&inlet);
-        }
-    }
-
-    /// A peer's outlet offers itself: each inlet of its channel that is not paired with it takes it up or refuses.
+    /// A peer's outlet offers itself: each inlet that it is for takes it up or refuses.
     fn take_up(&mut self, number: u64, peer: &Peer, offer: &Offer) {
         let is_for_us = !self.avoids(peer);
-        let fitting = self.inlets.values().filter(|inlet| is_for_us && *inlet.channel() == offer.channel);
-        // Whoever has asked since whoever is still to be answered gets an answer of its own.
-        let is_owed = self.owed.contains_key(&(peer.node, offer.channel.clone()));
-        let waits =
-            |inlet: &Arc<dyn Inlet>| is_owed && self.pending.contains(&(inlet.id().number, peer.node));
-        let is_paired = |inlet: &Arc<dyn Inlet>| self.pairs.contains_key(&(offer.outlet, inlet.id()));
-        let fresh: Vec<_> = fitting.filter(|inlet| !is_paired(inlet) && !waits(inlet)).cloned().collect();
+        let fresh = self.inlets.values().filter(|inlet| is_for_us && self.is_for(offer, peer.node, inlet));
+        let fresh: Vec<_> = fresh.cloned().collect();
         for inlet in fresh {
             if !self.connections.contains_key(&number) {
                 return;

@@ -9,6 +9,7 @@ mod heirs;
 mod inspection;
 mod lanes;
 mod orphans;
+mod owed;
 mod peers;
 mod shortage;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use crate::segment::SegmentError;
 use crate::sync::bell::Bell;
 use inspection::Inspection;
 use orphans::Orphans;
+use owed::Owed;
 
 /// The token of the socket that accepts connections.
 const LISTENER: u64 = 0;
@@ -102,9 +104,7 @@ pub(super) struct Control {
     pairs: HashMap<(EndpointId, EndpointId), Pairing>,
     /// Endpoints of ours, by number, that a node has not answered yet.
     pending: HashSet<(u64, NodeId)>,
-    /// Nodes that have not answered inlets of ours that have gone, by channel; and the last of those, by number. What they offer by then
-    /// may be an answer to those, and have been withdrawn since.
-    owed: HashMap<(NodeId, Channel), u64>,
+    owed: Owed,
     inspection: Option<Inspection>,
     /// By the number of the connection that is over.
     orphans: HashMap<u64, Orphans>,
@@ -144,7 +144,7 @@ impl Control {
             sought: HashSet::new(),
             pairs: HashMap::new(),
             pending: HashSet::new(),
-            owed: HashMap::new(),
+            owed: Owed::default(),
             inspection: None,
             orphans: HashMap::new(),
             violations: 0,

@@ -83,9 +83,8 @@ impl Control {
         let outlet = offer.outlet;
         let refusal = refusal(&SegmentError::Descriptor { kind: Kind::Ring.name() });
         let is_meant = |inlet: &&Arc<dyn Inlet>| {
-            *inlet.channel() == offer.channel
+            self.is_for(offer, peer.node, inlet)
                 && offer.lane.as_ref().is_none_or(|lane| lane.to == inlet.id())
-                && !self.pairs.contains_key(&(outlet, inlet.id()))
         };
         let meant: Vec<_> = self.inlets.values().filter(is_meant).cloned().collect();
         for inlet in meant {
